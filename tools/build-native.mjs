@@ -1,0 +1,45 @@
+// Configures and builds the native side with CMake into out/native, then puts the addon where the loader looks.
+// Options: --tests (native tests too), --sanitize address,undefined, --debug, --target NAME, --cuda.
+import { spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, renameSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const args = process.argv.slice(2);
+const flag = (name) => args.includes(name);
+const value = (name) => (flag(name) ? args[args.indexOf(name) + 1] : undefined);
+
+function run(command, commandArgs) {
+  const r = spawnSync(command, commandArgs, { cwd: root, stdio: "inherit" });
+  if (r.error?.code === "ENOENT") {
+    console.error(`error: ${command} was not found. Building needs CMake >= 3.22 and a C++20 compiler (g++ >= 12):
+  Debian/Ubuntu: apt-get install cmake g++        Fedora/RHEL 9: dnf install cmake gcc-toolset-12-gcc-c++
+  Or install a release, which brings a prebuilt binary and needs no compiler.`);
+    process.exit(1);
+  }
+  if (r.status !== 0) process.exit(r.status ?? 1);
+}
+
+if (flag("--cuda")) {
+  console.error("error: the CUDA backend is not part of this version; `npm run build` builds the CPU engine.");
+  process.exit(1);
+}
+
+const sanitize = value("--sanitize") ?? "";
+const dir = value("--dir") ?? (sanitize ? "out/sanitize" : "out/native");
+run("cmake", [
+  "-S", ".", "-B", dir,
+  `-DCMAKE_BUILD_TYPE=${flag("--debug") ? "Debug" : "Release"}`,
+  `-DTHALWEG_SANITIZE=${sanitize}`,
+  `-DTHALWEG_TESTS=${flag("--tests") || sanitize ? "ON" : "OFF"}`,
+  `-DTHALWEG_ADDON=${sanitize ? "OFF" : "ON"}`,
+]);
+run("cmake", ["--build", dir, "--parallel", String(availableParallelism()), ...(value("--target") ? ["--target", value("--target")] : [])]);
+
+if (!sanitize && !value("--target")) {
+  mkdirSync(join(root, "build/Release"), { recursive: true });
+  const to = join(root, "build/Release/thalweg.node");
+  copyFileSync(join(root, dir, "Release/thalweg.node"), `${to}.tmp`);
+  renameSync(`${to}.tmp`, to); // a running process keeps its mapping of the old file
+}

@@ -1,0 +1,57 @@
+import { defineOp, f32, flat, inout } from "../op.ts";
+
+export const add = defineOp({
+  name: "add",
+  doc: "y = a + b.",
+  inputs: { a: flat("act", "n"), b: flat("act", "n") },
+  outputs: { y: flat("act", "n") },
+  attributes: {},
+  inplace: { y: "a" },
+  flops: ({ n }) => n!,
+});
+
+export const fill = defineOp({
+  name: "fill",
+  doc: "y = value.",
+  inputs: {},
+  outputs: { y: flat("any", "n") },
+  attributes: { value: "f32" },
+  flops: () => 0,
+});
+
+export const copy = defineOp({
+  name: "copy",
+  doc: "y = x, converted between f32 and bf16 (round to nearest even) where the data types differ.",
+  inputs: { x: flat("any", "n") },
+  outputs: { y: flat("any", "n") },
+  attributes: {},
+  flops: () => 0,
+});
+
+export const scale = defineOp({
+  name: "scale",
+  doc: "y = alpha * x.",
+  inputs: { x: flat("f32", "n") },
+  outputs: { y: flat("f32", "n") },
+  attributes: { alpha: "f32" },
+  inplace: { y: "x" },
+  flops: ({ n }) => n!,
+});
+
+export const axpy = defineOp({
+  name: "axpy",
+  doc: "y += alpha * x.",
+  inputs: { x: flat("f32", "n") },
+  outputs: { y: inout(flat("f32", "n")) },
+  attributes: { alpha: "f32" },
+  flops: ({ n }) => 2 * n!,
+});
+
+export const dot = defineOp({
+  name: "dot",
+  doc: "y = sum of a * b, in fp64 over fixed blocks added in order, rounded once.",
+  inputs: { a: flat("f32", "n"), b: flat("f32", "n") },
+  outputs: { y: f32("1") },
+  attributes: {},
+  flops: ({ n }) => 2 * n!,
+});
