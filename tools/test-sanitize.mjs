@@ -1,0 +1,17 @@
+// `npm run test:sanitize`: the native tests under AddressSanitizer + UndefinedBehaviorSanitizer.
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const build = spawnSync(process.execPath, ["tools/build-native.mjs", "--sanitize", "address,undefined"], {
+  cwd: root,
+  stdio: "inherit",
+});
+if (build.status !== 0) process.exit(1);
+const r = spawnSync("ctest", ["--test-dir", "out/sanitize", "--output-on-failure"], {
+  cwd: root,
+  stdio: "inherit",
+  // AMX and AVX-512 run under the sanitizers as they are; every path is covered by the tests' own loop over paths.
+  env: { ...process.env, ASAN_OPTIONS: "detect_leaks=1", UBSAN_OPTIONS: "print_stacktrace=1" },
+});
+process.exit(r.status ?? 1);
