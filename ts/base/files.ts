@@ -56,5 +56,3 @@ export async function digestFile(path: string): Promise<FileDigest> {
   }
   return { bytes, sha256: hash.digest("hex") };
 }
-
-export const sha256 = (content: string | Uint8Array): string => createHash("sha256").update(content).digest("hex");

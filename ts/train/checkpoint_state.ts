@@ -1,0 +1,60 @@
+import type { Occasion } from "./records.ts";
+
+export const STATE_VERSION = 1;
+
+/**
+ * Raised by hand when a change of the engine changes the bits of a training step, so that a continuation which cannot be
+ * bit-identical is known as such.
+ */
+export const NUMERICS_VERSION = 1;
+
+/** One stretch of a run's history: from `fromStep` on, these values held. */
+export interface LineageEntry {
+  fromStep: number;
+  /** start: new weights; init: weights from a file; fork: another run's state under a new plan; others: a resume. */
+  reason: "start" | "init" | "fork" | "resume" | "replace" | "extend";
+  /** The checkpoint it went on from, as it was named; null at a start. */
+  parent: string | null;
+  scheduleHash: string;
+  /** Canonical text of the schedule spec and its units; with the step it gives every realised value. */
+  schedule: string;
+  /** Fields of the configuration that changed here, for `replace`. */
+  changed?: string[];
+}
+
+/** state.json: everything a bit-identical continuation needs beside the tensors. */
+export interface CheckpointState {
+  version: typeof STATE_VERSION;
+  /** Finished updates. */
+  step: number;
+  tokens: number;
+  occasion: Occasion;
+  /** Phase of the schedule that the next step belongs to. */
+  phase: string;
+  /** Index of the budget whose decay starts or ends here; null otherwise. */
+  budget: number | null;
+  data: {
+    /** Position of the next sequence in the data order, independent of batch splits. */
+    position: unknown;
+    hash: string;
+    seed: number;
+    epoch: number;
+  };
+  seed: number;
+  schedule: { canonical: string; hash: string };
+  /** Resolved configuration of the run that wrote this. */
+  config: Record<string, unknown>;
+  configHash: string;
+  lineage: LineageEntry[];
+  deviceClass: string;
+  numericsVersion: number;
+}
+
+/** Folder name of the checkpoint after `step` updates. */
+export const checkpointName = (step: number): string => `step-${String(step).padStart(8, "0")}`;
+
+/** The step of a checkpoint folder's name; null when the name is none. */
+export function stepOfName(name: string): number | null {
+  const match = /^step-(\d{8,})$/.exec(name);
+  return match ? Number(match[1]) : null;
+}
