@@ -279,4 +279,13 @@ THALWEG_INLINE void store_part(T* p, F x, int n) {
   }
 }
 
+/** body(i, n) for i = 0, kWidth, ... < count with n = kWidth, except a shorter last one. Write body always_inline: n is
+ * then a constant in the main loop. */
+template <class Body>
+THALWEG_INLINE void for_lanes(int64_t count, Body&& body) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) body(i, kWidth);
+  if (i < count) body(i, static_cast<int>(count - i));
+}
+
 }  // namespace thalweg::cpu::THALWEG_ISA
