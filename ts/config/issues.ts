@@ -114,8 +114,11 @@ function explain(schema: Schema, root: unknown, issue: Issue, prefix: ConfigPath
   return { path, text: `${name} is ${showValue(found)}; expected ${expectation(issue)}.` };
 }
 
+/** How many problems one message lists. */
+const listed = 5;
+
 /**
- * The first of zod's issues as a ConfigError; unknown fields come first, because a misspelt field is also a missing one.
+ * Zod's issues as one ConfigError, a line for each. Unknown fields are told alone: a misspelt field is also a missing one.
  * @param prefix where `root` stands in the whole config
  * @param locate gives "file:line" for a path, where there is one
  */
@@ -126,8 +129,15 @@ export function configError(
   prefix: ConfigPath = [],
   locate: (path: ConfigPath) => string | undefined = () => undefined,
 ): ConfigError {
-  const first = issues.find((issue) => issue.code === "unrecognized_keys") ?? issues[0]!;
-  const { path, text } = explain(schema, root, first, prefix);
-  const more = issues.length > 1 ? ` (${issues.length - 1} more)` : "";
-  return new ConfigError(path, text + more, locate(path));
+  const unknown = issues.flatMap((issue) =>
+    issue.code === "unrecognized_keys" ? issue.keys.map((key) => ({ ...issue, keys: [key] })) : [],
+  );
+  const chosen = unknown.length > 0 ? unknown : issues;
+  const problems = chosen.slice(0, listed).map((issue) => explain(schema, root, issue, prefix));
+  const lines = problems.map(({ path, text }, i) => {
+    const location = i === 0 ? undefined : locate(path);
+    return location === undefined ? text : `${location}  ${text}`;
+  });
+  if (chosen.length > listed) lines.push(`and ${chosen.length - listed} more`);
+  return new ConfigError(problems[0]!.path, lines.join("\n"), locate(problems[0]!.path));
 }

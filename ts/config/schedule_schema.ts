@@ -95,7 +95,7 @@ export const scheduleSchema = z
     cosine: z.strictObject({ steps, floor }).optional().describe("Half a cosine from the peak to the floor."),
     linear: z.strictObject({ steps, floor }).optional().describe("A straight line from the peak to the floor."),
     wsd: z
-      .strictObject({ steps, decay: decaySchema.prefault({}) })
+      .strictObject({ steps, decay: decaySchema.prefault({}).describe("How it ends.") })
       .optional()
       .describe("Warm-up, stable, decay: one decay at the end of `steps`."),
     wsd_s: z
@@ -104,7 +104,7 @@ export const scheduleSchema = z
           .array(durationSchema)
           .min(1)
           .describe("Nominal budgets, increasing. Budget k is delivered at N_k = B_k + the decays before it."),
-        decay: decaySchema.prefault({}),
+        decay: decaySchema.prefault({}).describe("How each budget ends."),
       })
       .optional()
       .describe("Several budgets in one run: each ends in a decay, then the rate jumps back to the peak."),

@@ -1,0 +1,11 @@
+export { type Comparison, type Difference, realisedEqual } from "./compare.ts";
+export { planRun, type RunPlan } from "./run_plan.ts";
+export {
+  type Budget,
+  buildSchedule,
+  type Phase,
+  type PhaseKind,
+  runSteps,
+  type Schedule,
+  type ScheduleOptions,
+} from "./schedule.ts";

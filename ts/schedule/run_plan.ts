@@ -1,0 +1,21 @@
+import { type LoadedConfig, located } from "../config/load.ts";
+import { buildSchedule, runSteps, type Schedule } from "./schedule.ts";
+
+/** The schedule of a run and how long it runs. */
+export interface RunPlan {
+  readonly schedule: Schedule;
+  /** Number of updates; null for an open run. */
+  readonly steps: number | null;
+}
+
+/** Builds the learning-rate schedule of a loaded config. Throws ConfigError with the file and line of the culprit. */
+export function planRun(loaded: Pick<LoadedConfig, "config" | "file" | "locate">): RunPlan {
+  const { config } = loaded;
+  return located(loaded, () => {
+    const schedule = buildSchedule(config.schedule.lr, {
+      tokensPerStep: config.batch.tokens,
+      totalSteps: config.steps,
+    });
+    return { schedule, steps: runSteps(config.steps, schedule) };
+  });
+}
