@@ -1,0 +1,237 @@
+import { ThalwegError } from "../base/errors.ts";
+import type { Schedule } from "../schedule/schedule.ts";
+import type { DetectorSet } from "./detectors.ts";
+import type { Batch, Machine, StepNumbers } from "./machine.ts";
+import type { Milestone, MilestonePlan } from "./milestones.ts";
+import type { EvaluationRecord, MetricsRecord, Occasion, StepRecord } from "./records.ts";
+import type { Reporter } from "./reporter.ts";
+
+/** Where the data order stands between two steps; what a checkpoint keeps. */
+export interface DataCursor {
+  position: unknown;
+  epoch: number;
+}
+
+/** Batches in their fixed order. */
+export interface BatchSource {
+  /** The next step's batch; null when the data has ended and the policy is to stop. */
+  next(): Promise<Batch | null>;
+  /** Position after the last batch given out. */
+  readonly cursor: DataCursor;
+}
+
+export interface LoopOptions {
+  machine: Machine;
+  source: BatchSource;
+  schedule: Schedule;
+  milestones: MilestonePlan;
+  /** Finished updates when the loop starts, their tokens, and what was done after them already. */
+  from: { step: number; tokens: number; evaluated: boolean };
+  /** Last step; null for an open run. */
+  end: number | null;
+  /** FLOPs per second that count as 100%; null when not known. */
+  peakFlops: number | null;
+  flopsPerToken: number;
+  detectors: DetectorSet;
+  reporter: Reporter;
+  record: (record: MetricsRecord) => void;
+  evaluate: (signal: AbortSignal) => Promise<{ loss: number; tokens: number }>;
+  save: (at: SavePoint, required: boolean) => Promise<void>;
+  /** For the message of a diverged run: the newest checkpoint that is whole. */
+  lastGood: () => string;
+  signal: AbortSignal;
+}
+
+/** The moment a checkpoint stands for. */
+export interface SavePoint {
+  step: number;
+  tokens: number;
+  cursor: DataCursor;
+  occasion: Occasion;
+  budget: number | null;
+}
+
+export interface LoopResult {
+  step: number;
+  tokens: number;
+  stoppedBy: "end" | "signal" | "data";
+  /** Training loss of the last finished step; null when no step was made. */
+  finalLoss: number | null;
+}
+
+interface IssuedStep {
+  step: number;
+  tokens: number;
+  lr: number;
+  cursor: DataCursor;
+  finished: Promise<boolean>;
+  numbers: Promise<StepNumbers>;
+}
+
+const ignore = (): void => undefined;
+
+/**
+ * Runs steps until the end, a signal or the end of the data. Step n+1 is queued on the device before the numbers of
+ * step n are awaited: the update is predicated by the device's sticky status, so nothing is lost when step n turns out
+ * not to be finite. Before an evaluation or a checkpoint the queue is drained.
+ */
+export class TrainingLoop {
+  readonly #o: LoopOptions;
+  #issued: number;
+  #issuedTokens: number;
+  #done: { step: number; tokens: number; cursor: DataCursor };
+  #inFlight: IssuedStep | null = null;
+  #finalLoss: number | null = null;
+  #clock = performance.now();
+  #secondsPerStep: number | null = null;
+
+  constructor(options: LoopOptions) {
+    this.#o = options;
+    const { step, tokens } = options.from;
+    this.#issued = step;
+    this.#issuedTokens = tokens;
+    this.#done = { step, tokens, cursor: options.source.cursor };
+  }
+
+  async run(): Promise<LoopResult> {
+    const { end, signal, milestones, from } = this.#o;
+    let stoppedBy: LoopResult["stoppedBy"] = "end";
+    const unfinished = from.evaluated ? null : milestones.at(from.step);
+    if (unfinished?.evaluate) await this.#evaluate(unfinished);
+    while (end === null || this.#issued < end) {
+      if (signal.aborted) break;
+      const batch = await this.#o.source.next();
+      if (batch === null) {
+        stoppedBy = "data";
+        break;
+      }
+      const previous = this.#inFlight;
+      this.#inFlight = this.#issue(batch);
+      if (previous) await this.#settle(previous);
+      const milestone = milestones.at(this.#issued);
+      if (milestone) await this.#reach(milestone);
+    }
+    await this.#drain();
+    if (signal.aborted && this.#done.step !== end) stoppedBy = "signal";
+    await this.#finish(stoppedBy);
+    return { step: this.#done.step, tokens: this.#done.tokens, stoppedBy, finalLoss: this.#finalLoss };
+  }
+
+  #issue(batch: Batch): IssuedStep {
+    const { machine, schedule, signal, source } = this.#o;
+    const lr = schedule.valueAt(this.#issued);
+    const { finished, numbers } = machine.step(batch, this.#issued, lr, signal);
+    // Awaited one step later: until then a failure must not count as unhandled.
+    numbers.catch(ignore);
+    finished.catch(ignore);
+    this.#issued += 1;
+    this.#issuedTokens += batch.tokens.length;
+    return {
+      step: this.#issued,
+      tokens: this.#issuedTokens,
+      lr,
+      cursor: source.cursor,
+      finished: finished.then(
+        () => true,
+        (error: unknown) => {
+          if (signal.aborted) return false;
+          throw error;
+        },
+      ),
+      numbers,
+    };
+  }
+
+  /** Waits for a step and records it. A step that a signal cut short never happened. */
+  async #settle(issued: IssuedStep): Promise<void> {
+    if (!(await issued.finished)) return;
+    const numbers = await issued.numbers;
+    if (numbers.status !== 0 || !Number.isFinite(numbers.loss) || !Number.isFinite(numbers.norm))
+      await this.#diverged(issued, numbers);
+    const { step, tokens, cursor } = issued;
+    const record = this.#measure(issued, numbers);
+    this.#done = { step, tokens, cursor };
+    this.#finalLoss = numbers.loss;
+    this.#observe(record);
+    const left = this.#o.end === null || this.#secondsPerStep === null ? null : this.#o.end - step;
+    const secondsLeft = left === null ? null : left * this.#secondsPerStep!;
+    this.#o.reporter.step({ record, end: this.#o.end, secondsLeft });
+  }
+
+  #measure({ step, tokens, lr, cursor }: IssuedStep, { loss, norm }: StepNumbers): StepRecord {
+    const now = performance.now();
+    const seconds = Math.max(1e-9, (now - this.#clock) / 1000);
+    this.#clock = now;
+    this.#secondsPerStep = this.#secondsPerStep === null ? seconds : 0.95 * this.#secondsPerStep + 0.05 * seconds;
+    const tokensPerSecond = (tokens - this.#done.tokens) / seconds;
+    const { peakFlops, flopsPerToken, schedule } = this.#o;
+    const share = peakFlops === null ? null : (tokensPerSecond * flopsPerToken) / peakFlops;
+    const phase = schedule.phaseAt(step - 1).kind;
+    const { epoch } = cursor;
+    return { type: "step", step, tokens, loss, lr, gradNorm: norm, tokensPerSecond, share, phase, epoch };
+  }
+
+  #observe(record: StepRecord | EvaluationRecord): void {
+    this.#o.record(record);
+    for (const warning of this.#o.detectors.observe(record)) {
+      this.#o.record(warning);
+      this.#o.reporter.warning(warning);
+    }
+  }
+
+  async #diverged(issued: IssuedStep, { loss, norm }: StepNumbers): Promise<never> {
+    await this.#inFlight?.finished.catch(ignore);
+    const found = `loss ${loss} and gradient norm ${norm} at learning rate ${issued.lr.toPrecision(3)}`;
+    const suggestion = "Lower the peak learning rate or lengthen the warm-up, then resume from that checkpoint.";
+    this.#o.record({ type: "warning", step: issued.step, detector: "not-finite", message: found, suggestion });
+    throw new ThalwegError(
+      "NOT_FINITE",
+      `step ${issued.step} is not finite: ${found}. Its update was skipped and the run stopped. ${this.#o.lastGood()} ${suggestion}`,
+    );
+  }
+
+  async #drain(): Promise<void> {
+    const last = this.#inFlight;
+    this.#inFlight = null;
+    if (last) await this.#settle(last);
+  }
+
+  /** Evaluation first: whoever finds a checkpoint finds the loss it stands for. */
+  async #reach(milestone: Milestone): Promise<void> {
+    await this.#drain();
+    if (this.#done.step !== milestone.step) return; // a signal cut the step short
+    if (milestone.evaluate) await this.#evaluate(milestone);
+    const { step, tokens, cursor } = this.#done;
+    const { occasion, budget } = milestone;
+    if (milestone.save) await this.#o.save({ step, tokens, cursor, occasion, budget }, step === this.#o.end);
+    this.#clock = performance.now();
+  }
+
+  async #evaluate({ step, occasion, budget }: Milestone): Promise<void> {
+    const { signal, schedule, reporter } = this.#o;
+    if (signal.aborted) return;
+    const measured = await this.#o.evaluate(signal).catch((error: unknown) => {
+      if (signal.aborted) return null;
+      throw error;
+    });
+    if (measured === null) return;
+    const lr = schedule.valueAt(Math.max(0, step - 1));
+    const { loss, tokens: evaluatedTokens } = measured;
+    const { tokens } = this.#done;
+    const record: EvaluationRecord = { type: "evaluation", step, tokens, loss, evaluatedTokens, occasion, budget, lr };
+    reporter.evaluation(record);
+    this.#observe(record);
+    this.#clock = performance.now();
+  }
+
+  /** The last state of a run that a signal or the data ended; a run at its end has saved already. */
+  async #finish(stoppedBy: LoopResult["stoppedBy"]): Promise<void> {
+    const { step, tokens, cursor } = this.#done;
+    if (stoppedBy === "end" || step === this.#o.from.step) return;
+    const due = this.#o.milestones.at(step);
+    const occasion = stoppedBy === "data" ? "final" : due?.save ? due.occasion : "signal";
+    if (stoppedBy === "data" && !due?.evaluate)
+      await this.#evaluate({ step, occasion, budget: null, evaluate: true, save: true });
+    await this.#o.save({ step, tokens, cursor, occasion, budget: due?.save ? due.budget : null }, true);
+  }
+}
