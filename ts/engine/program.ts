@@ -4,7 +4,7 @@ import type { DType } from "../base/dtype.ts";
 export type Space = "persistent" | "scratch";
 
 export interface ProgramTensor {
-  /** Unique within its Program; for persistent tensors the name in the Module. */
+  /** Unique within its Program; for persistent tensors the name in the Module, with the rows of a view: "io/tokens[0:1024]". */
   name: string;
   dtype: DType;
   shape: readonly number[];

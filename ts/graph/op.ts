@@ -19,6 +19,26 @@ export interface OperandRule {
 
 export type AttributeType = "f32" | "int";
 
+/** One call recorded for the gradient of an op, written in the operand names of that (forward) op. */
+export interface BackwardCall {
+  /** Name of the op to call. */
+  readonly op: string;
+  /** Its inputs: a forward operand, or "d" + a forward output: the gradient that arrived there ("dy" for output y). */
+  readonly inputs: Readonly<Record<string, string>>;
+  /** Forward input -> the output of the call that is its gradient. The call is dropped when none of them is wanted. */
+  readonly gradients: Readonly<Record<string, string>>;
+  /** Forward input whose gradient from elsewhere the call's optional operand `addend` takes in, sparing an `add`. */
+  readonly addend?: string;
+  /** Attributes that differ from the forward op's of the same name (`accumulate` is set by autograd). */
+  readonly attributes?: Readonly<Record<string, number>>;
+}
+
+export interface BackwardRule {
+  readonly calls?: readonly BackwardCall[];
+  /** Forward input -> forward output whose gradient it receives unchanged: an alias, no copy. */
+  readonly same?: Readonly<Record<string, string>>;
+}
+
 export interface OpRule {
   readonly name: string;
   /** Formula with shapes, units and the source. Copied into the generated header. */
@@ -30,6 +50,8 @@ export interface OpRule {
   readonly inplace?: Readonly<Record<string, string>>;
   /** Conditions over attributes and dims that must hold, e.g. "rows % seq == 0". */
   readonly requires?: readonly string[];
+  /** How its gradient is made of other ops; an op without one is refused by `gradients`, by name. */
+  readonly backward?: BackwardRule;
   /** Floating-point operations of one call, from dims and attributes (a multiply-add counts two). */
   readonly flops: (d: Readonly<Record<string, number>>) => number;
 }

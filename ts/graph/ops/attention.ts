@@ -10,6 +10,11 @@ export const attention = defineOp({
   outputs: { y: act("rows", "heads * headDim"), lse: f32("rows", "heads") },
   attributes: { seq: "int", heads: "int", kvHeads: "int", headDim: "int", scale: "f32" },
   requires: ["rows % seq == 0", "heads % kvHeads == 0"],
+  backward: {
+    calls: [
+      { op: "attentionBackward", inputs: { qkv: "qkv", y: "y", lse: "lse", dy: "dy" }, gradients: { qkv: "dqkv" } },
+    ],
+  },
   flops: ({ rows, seq, heads, headDim }) => 4 * (rows! / seq!) * pairs(seq!) * heads! * headDim!,
 });
 

@@ -7,6 +7,7 @@ export const add = defineOp({
   outputs: { y: flat("act", "n") },
   attributes: {},
   inplace: { y: "a" },
+  backward: { same: { a: "y", b: "y" } },
   flops: ({ n }) => n!,
 });
 
@@ -35,6 +36,7 @@ export const scale = defineOp({
   outputs: { y: flat("f32", "n") },
   attributes: { alpha: "f32" },
   inplace: { y: "x" },
+  backward: { calls: [{ op: "scale", inputs: { x: "dy" }, gradients: { x: "y" } }] },
   flops: ({ n }) => n!,
 });
 

@@ -6,6 +6,9 @@ export const embedding = defineOp({
   inputs: { tokens: i32("rows"), weight: f32("vocab", "dim") },
   outputs: { y: act("rows", "dim") },
   attributes: {},
+  backward: {
+    calls: [{ op: "embeddingBackward", inputs: { tokens: "tokens", dy: "dy" }, gradients: { weight: "dweight" } }],
+  },
   flops: () => 0,
 });
 

@@ -9,6 +9,13 @@ export const linear = defineOp({
   outputs: { y: act("rows", "n") },
   attributes: {},
   inplace: { y: "residual" },
+  backward: {
+    calls: [
+      { op: "linearWgrad", inputs: { x: "x", dy: "dy" }, gradients: { weight: "dweight" } },
+      { op: "linearDgrad", inputs: { dy: "dy", weight: "weight" }, gradients: { x: "dx" }, addend: "x" },
+    ],
+    same: { residual: "y" },
+  },
   flops: product,
 });
 

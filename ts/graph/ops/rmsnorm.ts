@@ -6,6 +6,16 @@ export const rmsnorm = defineOp({
   inputs: { x: act("rows", "dim"), weight: f32("dim") },
   outputs: { y: act("rows", "dim"), rstd: f32("rows") },
   attributes: { eps: "f32" },
+  backward: {
+    calls: [
+      {
+        op: "rmsnormBackward",
+        inputs: { x: "x", weight: "weight", rstd: "rstd", dy: "dy" },
+        gradients: { x: "dx", weight: "dweight" },
+        addend: "x",
+      },
+    ],
+  },
   flops: ({ rows, dim }) => 4 * rows! * dim!,
 });
 
@@ -31,6 +41,15 @@ export const qkNorm = defineOp({
   inputs: { x: act("rows", "(heads + 2 * kvHeads) * headDim"), qWeight: f32("headDim"), kWeight: f32("headDim") },
   outputs: { y: act("rows", "(heads + 2 * kvHeads) * headDim"), rstd: f32("rows", "heads + kvHeads") },
   attributes: { heads: "int", kvHeads: "int", headDim: "int", eps: "f32" },
+  backward: {
+    calls: [
+      {
+        op: "qkNormBackward",
+        inputs: { x: "x", qWeight: "qWeight", kWeight: "kWeight", rstd: "rstd", dy: "dy" },
+        gradients: { x: "dx", qWeight: "dqWeight", kWeight: "dkWeight" },
+      },
+    ],
+  },
   flops: ({ rows, heads, kvHeads, headDim }) => 4 * rows! * (heads! + kvHeads!) * headDim!,
 });
 

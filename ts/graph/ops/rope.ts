@@ -7,6 +7,9 @@ export const rope = defineOp({
   outputs: { y: act("rows", "(heads + 2 * kvHeads) * headDim") },
   attributes: { seq: "int", heads: "int", kvHeads: "int", headDim: "int", inverse: "int" },
   inplace: { y: "x" },
+  backward: {
+    calls: [{ op: "rope", inputs: { x: "dy", table: "table" }, gradients: { x: "y" }, attributes: { inverse: 1 } }],
+  },
   requires: ["rows % seq == 0", "seq <= positions", "headDim % 2 == 0"],
   flops: ({ rows, heads, kvHeads, headDim }) => 3 * rows! * (heads! + kvHeads!) * headDim!,
 });

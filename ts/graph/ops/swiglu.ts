@@ -6,6 +6,7 @@ export const swiglu = defineOp({
   inputs: { x: act("rows", "2 * ffn") },
   outputs: { y: act("rows", "ffn") },
   attributes: { ffn: "int" },
+  backward: { calls: [{ op: "swigluBackward", inputs: { x: "x", dy: "dy" }, gradients: { x: "dx" } }] },
   flops: ({ rows, ffn }) => 5 * rows! * ffn!,
 });
 

@@ -1,0 +1,64 @@
+import { numel } from "../base/dtype.ts";
+import { adamw as adamwOp, gradNorm } from "../graph/ops/optimizer.ts";
+import { type ScalarName, scalarNames } from "../graph/step_inputs.ts";
+import type { Update } from "../model/build.ts";
+import type { Parameter } from "../model/parameters.ts";
+import { type GroupRule, parameterScales } from "./groups.ts";
+
+/** The `update` Program: global gradient norm, then AdamW on every parameter, with parameter groups. What differs from step to step comes with `adamScalars`. */
+export function adamw({ groups = [] }: { groups?: readonly GroupRule[] } = {}): Update {
+  return (t, parameters, layout) => {
+    const scales = parameterScales(parameters, groups);
+    const grads = t.persistent("grad", "f32", layout.get("grad").shape);
+    const loss = t.persistent("out/loss", "f32", [1]);
+    const norm = t.persistent("out/norm", "f32", [1]);
+    const status = t.persistent("out/status", "i32", [1]);
+    t.op(gradNorm, { grads, loss }, {}, { label: "update/norm", into: { norm, status } });
+    for (const p of parameters) {
+      const part = (set: string) => t.persistent(`${set}/${p.name}`, "f32", p.shape);
+      const into = { param: part("param"), m: part("adam_m"), v: part("adam_v") };
+      const { lrScale, decayScale } = scales.get(p.name)!;
+      const inputs = { grad: part("grad"), norm, status };
+      t.op(adamwOp, inputs, { lrScale, decayScale }, { label: `update/${p.name}`, into });
+    }
+  };
+}
+
+export interface AdamScalars {
+  /** 0 for the first update. */
+  step: number;
+  lr: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** Largest global gradient norm; 0 = no clipping. */
+  clip: number;
+  /** 1 / valid target tokens of the whole step. */
+  lossScale: number;
+}
+
+/** The paper's constants (PAPER.md 1.1). */
+export const adamDefaults = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clip: 1 } as const;
+
+/** The scalars of one step in the order of `scalarNames`; bias corrections in float64, rounded once. */
+export function adamScalars(s: AdamScalars): Float32Array {
+  const t = s.step + 1;
+  const { lr, beta1, beta2, eps, weightDecay, clip, lossScale } = s;
+  const values: Record<ScalarName, number> = {
+    lr,
+    beta1,
+    beta2,
+    eps,
+    bias1: 1 / (1 - beta1 ** t),
+    bias2: 1 / (1 - beta2 ** t),
+    weightDecay,
+    clip,
+    lossScale,
+  };
+  return Float32Array.from(scalarNames, (name) => values[name]);
+}
+
+/** Bytes of optimizer state: two fp32 moments. */
+export const adamStateBytes = (parameters: readonly Parameter[]): number =>
+  parameters.reduce((n, p) => n + 8 * numel(p.shape), 0);
