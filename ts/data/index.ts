@@ -1,0 +1,10 @@
+/** Text to batches: see docs/data.md. */
+export { Dataset, type OpenOptions, openDataset } from "./dataset.ts";
+export type { Document, ReadReport } from "./documents.ts";
+export { type Inspection, type InspectOptions, inspectDataset } from "./inspect.ts";
+export { type Batch, fixedBatches, ignoredTarget, type LoaderOptions, TokenLoader } from "./loader.ts";
+export { Permutation } from "./order.ts";
+export { type PrepareOptions, type PrepareProgress, type PrepareSummary, prepare } from "./prepare.ts";
+export { listFiles, type ReadOptions, readDocuments } from "./readers.ts";
+export type { DatasetManifest } from "./shards.ts";
+export { loadTokenizer, type Tokenizer } from "./tokenizers/index.ts";

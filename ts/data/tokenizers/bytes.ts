@@ -1,0 +1,38 @@
+import { createHash } from "node:crypto";
+import { huggingFaceFiles } from "./byte_level.ts";
+import { endOfText, type Tokenizer } from "./tokenizer.ts";
+
+const eos = 256;
+
+/** One token a byte of UTF-8 (ids 0..255) and 256 = <|endoftext|>. */
+export class BytesTokenizer implements Tokenizer {
+  readonly name = "bytes";
+  readonly vocabSize = 257;
+  readonly eos = eos;
+  readonly hash = createHash("sha256").update("thalweg bytes 1").digest("hex");
+
+  encode(text: string): Int32Array {
+    return new Int32Array(Buffer.from(text, "utf8"));
+  }
+
+  decode(ids: Iterable<number>): string {
+    let text = "";
+    let bytes: number[] = [];
+    for (const id of ids) {
+      if (id >= 0 && id < 256) {
+        bytes.push(id);
+        continue;
+      }
+      text += Buffer.from(bytes).toString("utf8");
+      bytes = [];
+      // Ids above are the padding of a model's vocabulary: an untrained model may sample them.
+      text += id === eos ? endOfText : "\ufffd";
+    }
+    return text + Buffer.from(bytes).toString("utf8");
+  }
+
+  files(): Record<string, string> {
+    const tokens = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte));
+    return huggingFaceFiles(tokens, [], eos);
+  }
+}
