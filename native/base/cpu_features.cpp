@@ -34,7 +34,7 @@ Isa detect() {
   if (!avx2) return Isa::Portable;
   const uint32_t v4 = (1u << 16) | (1u << 17) | (1u << 28) | (1u << 30) | (1u << 31);  // F, DQ, CD, BW, VL
   if ((b7 & v4) != v4 || (state & 0xe6) != 0xe6) return Isa::Avx2;
-  uint32_t a71, b71, c71, d71;
+  uint32_t a71 = 0, b71, c71, d71;
   __get_cpuid_count(7, 1, &a71, &b71, &c71, &d71);
   const bool avx512_bf16 = a71 & (1u << 5);
   const bool amx = (d7 & (1u << 24)) && (d7 & (1u << 22));  // AMX-TILE, AMX-BF16
