@@ -1,0 +1,145 @@
+#pragma once
+#include <algorithm>
+
+#include "native/cpu/kernels/declare.h"
+#include "native/cpu/kernels/simd.h"
+
+/**
+ * What the attention kernels share: geometry, the split into tasks, scratch.
+ *
+ * Queries and keys are cut into blocks of kBlock. Scores are held transposed, S^T [keys, queries]: the softmax of a
+ * query then runs down a column, so maximum, sum and mask are lane-wise and no vector is ever reduced sideways.
+ */
+namespace thalweg::cpu::THALWEG_ISA::attn {
+
+constexpr int64_t kBlock = 64;
+/** Key blocks whose K, V, dK, dV a backward task keeps at hand: 8 * 64 keys * 64 dims * 4 * 4 bytes are half a MiB. */
+constexpr int64_t kKeyBlocks = 8;
+constexpr float kLog2e = 1.44269504088896341f;
+constexpr float kLn2 = 0.693147180559945309f;
+
+THALWEG_INLINE int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+/** Geometry of one call: rows of qkv are [heads | kv_heads | kv_heads] * dim, rows of y heads * dim. */
+struct Shape {
+  int64_t batch, seq, heads, kv_heads, group, dim, blocks;
+  float scale;
+
+  int64_t pairs() const { return batch * kv_heads; }
+  int64_t qkv_stride() const { return (heads + 2 * kv_heads) * dim; }
+  int64_t y_stride() const { return heads * dim; }
+  /** Offset in qkv (or dqkv) of the first row of sequence b of query head h, or key or value head. */
+  int64_t q(int64_t b, int64_t h) const { return b * seq * qkv_stride() + h * dim; }
+  int64_t k(int64_t b, int64_t kv) const { return b * seq * qkv_stride() + (heads + kv) * dim; }
+  int64_t v(int64_t b, int64_t kv) const { return b * seq * qkv_stride() + (heads + kv_heads + kv) * dim; }
+  int64_t y(int64_t b, int64_t h) const { return b * seq * y_stride() + h * dim; }
+  /** Valid rows of a block: kBlock except perhaps in the last one. */
+  int64_t rows(int64_t block) const { return std::min(kBlock, seq - block * kBlock); }
+};
+
+template <class Params>
+THALWEG_INLINE Shape shape_of(const Params& p) {
+  return {p.rows / p.seq, p.seq, p.heads, p.kv_heads, p.heads / p.kv_heads, p.head_dim, (p.seq + kBlock - 1) / kBlock,
+          p.scale};
+}
+
+/** The blocks of one sequence cut into chunks, from the shape only. */
+struct Chunks {
+  int64_t blocks, count;
+  int64_t first(int64_t chunk) const { return blocks * chunk / count; }
+  int64_t longest() const { return (blocks + count - 1) / count; }
+};
+
+/** Hands out 64-byte aligned pieces of a buffer; with a null base it only counts, which is how workspaces are sized. */
+struct Carver {
+  std::byte* base;
+  size_t used = 0;
+  template <class T>
+  T* take(int64_t count) {
+    T* piece = base ? reinterpret_cast<T*>(base + used) : nullptr;
+    used += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    return piece;
+  }
+};
+
+/** Bytes of one Scratch, a multiple of 64. */
+template <class Scratch, class... Args>
+size_t scratch_bytes(const Args&... args) {
+  Carver counter{nullptr};
+  Scratch s(counter, args...);
+  (void)s;
+  return counter.used;
+}
+
+/** 2^x for x <= 127, NaN stays NaN; below -126 it gives 2^-126. kDegree 6: 1 ulp (Cephes exp2f, Moshier); 4: 3e-6. */
+template <int kDegree>
+THALWEG_INLINE F exp2(F x) {
+  x = max(set1(-126.0f), x);
+  const F n = round_even(x);
+  const F f = x - n;
+  F p;
+  if constexpr (kDegree == 6) {
+    p = set1(1.535336188319500e-4f);
+    p = fma(p, f, set1(1.339887440266574e-3f));
+    p = fma(p, f, set1(9.618437357674640e-3f));
+    p = fma(p, f, set1(5.550332471162809e-2f));
+    p = fma(p, f, set1(2.402264791363012e-1f));
+    p = fma(p, f, set1(6.931472028550421e-1f));
+    p = fma(p, f, set1(1.0f));
+  } else {
+    static_assert(kDegree == 4);
+    p = set1(9.58285e-3f);
+    p = fma(p, f, set1(5.590642e-2f));
+    p = fma(p, f, set1(2.4024099e-1f));
+    p = fma(p, f, set1(6.9312419e-1f));
+    p = fma(p, f, set1(1.0f));
+  }
+#if THALWEG_SIMD >= 2
+  return scale_by_power(p, n);
+#else
+  return reinterpret_cast<F>(reinterpret_cast<I>(p) + (__builtin_convertvector(n, I) << 23));
+#endif
+}
+
+/** x with its first `dead` lanes (clamped to 0..kWidth) replaced. */
+THALWEG_INLINE F blank(F x, int64_t dead, F with) {
+  if (dead <= 0) return x;
+  return select(first_lanes(static_cast<int>(std::min<int64_t>(dead, kWidth))), with, x);
+}
+
+/** lse = ln 2 * (m + log2 l) of the valid queries of a block, spread over the rows of lse [rows, heads]. */
+THALWEG_INLINE void write_lse(const float* m, const float* l, int64_t rows, float* lse, int64_t stride) {
+  for (int64_t r = 0; r < rows; r++) lse[r * stride] = m[r] * kLn2 + __builtin_logf(l[r]);
+}
+
+/** lse2 = lse log2(e) and delta = rowsum(dy * y) of the valid queries of a block; zero for the padding, whose P then
+ * multiplies zeros only. */
+template <class T>
+inline void row_sums(const T* y, const T* dy, const Shape& s, const float* lse, int64_t rows, float* lse2,
+                     float* delta) {
+  std::fill(lse2, lse2 + kBlock, 0.0f);
+  std::fill(delta, delta + kBlock, 0.0f);
+  for (int64_t r = 0; r < rows; r++) {
+    F sum = zero();
+    for (int64_t d = 0; d < s.dim; d += kWidth) {
+      const int n = static_cast<int>(std::min<int64_t>(kWidth, s.dim - d));
+      sum = fma(load_part(y + r * s.y_stride() + d, n), load_part(dy + r * s.y_stride() + d, n), sum);
+    }
+    lse2[r] = lse[r * s.heads] * kLog2e;
+    delta[r] = reduce_add(sum);
+  }
+}
+
+/** Stores `rows` rows of x [.., width], each times its factor (one for all when `factors` is null), as activations. */
+template <class T>
+inline void unpack_rows(const float* x, int64_t width, int64_t rows, int64_t dim, const float* factors, float factor,
+                        T* out, int64_t stride) {
+  for (int64_t r = 0; r < rows; r++) {
+    const F f = set1(factors ? factors[r] : factor);
+    for (int64_t d = 0; d < dim; d += kWidth)
+      store_part(out + r * stride + d, load(x + r * width + d) * f,
+                 static_cast<int>(std::min<int64_t>(kWidth, dim - d)));
+  }
+}
+
+}  // namespace thalweg::cpu::THALWEG_ISA::attn
