@@ -22,6 +22,13 @@ function dependents(commands: readonly TapeCommand[], extra: readonly Tensor[]):
   return needs;
 }
 
+function refuseParameter(t: Tensor, c: TapeCommand, op: string): never {
+  throw new ThalwegError(
+    "NOT_DIFFERENTIABLE",
+    `parameter ${t.parameter} (${c.label}) gets its gradient from ${op}, which cannot accumulate into it`,
+  );
+}
+
 /** One backward pass over the commands recorded so far. */
 class Backward {
   readonly gradients = new Map<Tensor, Tensor>();
@@ -52,7 +59,9 @@ class Backward {
       for (const [input, output] of Object.entries(c.rule.backward!.same ?? {})) {
         const target = c.inputs[input];
         const gradient = this.gradients.get(c.outputs[output]!);
-        if (target && gradient && this.wants(target)) this.contribute(target, gradient, c.label);
+        if (!target || !gradient || !this.wants(target)) continue;
+        if (target.parameter !== undefined) refuseParameter(target, c, c.rule.name);
+        this.contribute(target, gradient, c.label);
       }
     }
   }
@@ -90,7 +99,10 @@ class Backward {
     const into: Record<string, Tensor> = {};
     for (const [input, output] of wanted) {
       const t = c.inputs[input]!;
-      if (t.parameter !== undefined) into[output] = this.tape.gradient(t);
+      const accumulates = rule.outputs[output]!.inout;
+      if (t.parameter !== undefined)
+        into[output] = accumulates ? this.tape.gradient(t) : refuseParameter(t, c, call.op);
+      else if (accumulates) into[output] = this.tape.empty(`backward/${t.name}`, "f32", t.shape);
     }
     const attributes: Record<string, number> = {};
     for (const name of Object.keys(rule.attributes)) {
@@ -119,9 +131,10 @@ class Backward {
 
   /** The first writer of a parameter's gradient in a Program overwrites it in the first micro-batch; all others add. */
   private accumulate(c: TapeCommand, into: Readonly<Record<string, Tensor>>): number {
-    const first = new Set(Object.values(into).map((t) => this.tape.firstWrite(t)));
-    if (first.size === 0) return Accumulate.overwrite;
-    if (first.size > 1)
+    const targets = Object.values(into);
+    if (targets.every((t) => t.space === "scratch")) return Accumulate.overwrite;
+    const first = new Set(targets.map((t) => this.tape.firstWrite(t)));
+    if (first.size > 1 || targets.some((t) => t.space === "scratch"))
       throw new ThalwegError(
         "BAD_PROGRAM",
         `op ${c.rule.name} (${c.label}): some of its parameters already have gradients and some not, but one flag serves all`,
@@ -134,11 +147,6 @@ class Backward {
       throw new ThalwegError(
         "NOT_DIFFERENTIABLE",
         `row view ${t.name} (${label}) has no gradient rule: use the whole tensor`,
-      );
-    if (t.parameter !== undefined)
-      throw new ThalwegError(
-        "NOT_DIFFERENTIABLE",
-        `parameter ${t.parameter} (${label}) gets its gradient from an op that cannot accumulate`,
       );
     const known = this.gradients.get(t);
     const sum = known
