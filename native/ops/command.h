@@ -19,6 +19,8 @@ enum class Rule { Act, F32, I32, Any };
 
 /** Checks a Command against a declaration; used by the generated decode functions. Every error names command, operand, found and expected. */
 class Decoder {
+  static constexpr double kMaxAttribute = 1 << 30;
+
  public:
   Decoder(const Command& command, size_t operands, size_t attributes) : c_(command) {
     if (c_.operands.size() != operands)
@@ -29,7 +31,9 @@ class Decoder {
 
   int64_t integer(size_t i, const char* name) const {
     const double v = c_.attributes[i];
-    if (v != static_cast<double>(static_cast<int64_t>(v))) bad("attribute ", name, " is ", v, ", expected an integer");
+    // Bounded so that products of three attributes stay far from overflow.
+    if (!(v >= -kMaxAttribute && v <= kMaxAttribute) || v != static_cast<double>(static_cast<int64_t>(v)))
+      bad("attribute ", name, " is ", v, ", expected an integer");
     return static_cast<int64_t>(v);
   }
   float real(size_t i) const { return static_cast<float>(c_.attributes[i]); }

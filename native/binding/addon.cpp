@@ -1,0 +1,58 @@
+#include <napi.h>
+
+#include "native/base/cpu_features.h"
+#include "native/base/thread_pool.h"
+#include "native/binding/convert.h"
+#include "native/binding/engine_object.h"
+#include "native/cpu/backend.h"
+
+namespace thalweg::binding {
+
+namespace {
+
+Napi::Value cpu_features(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto out = Napi::Object::New(info.Env());
+    out.Set("path", isa_name(selected_isa()));
+    out.Set("best", isa_name(best_isa()));
+    out.Set("cpus", available_cpus());
+    return out;
+  });
+}
+
+/** planMemory(layout, programs, threads): see engine::MemoryPlan. */
+Napi::Value plan_memory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Bytes bytes = bytes_of(info[0], "layout");
+    const engine::Layout layout = engine::decode_layout(bytes.data, bytes.size);
+    std::vector<engine::Program> programs;
+    const auto encoded = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < encoded.Length(); i++) {
+      const Bytes program = bytes_of(encoded[i], "program");
+      programs.push_back(engine::decode_program(program.data, program.size, layout));
+    }
+    const engine::MemoryPlan plan = cpu::plan_memory(layout, programs, info[2].ToNumber().Int32Value());
+    auto out = Napi::Object::New(info.Env());
+    out.Set("workspaceBytes", static_cast<double>(plan.workspace_bytes));
+    out.Set("packedBytes", static_cast<double>(plan.packed_bytes));
+    out.Set("scratchBytes", static_cast<double>(plan.scratch_bytes));
+    out.Set("persistentBytes", static_cast<double>(layout.persistent_bytes));
+    return out;
+  });
+}
+
+Napi::Object define(Napi::Env env, Napi::Object exports) {
+  exports.Set("NativeEngine", EngineObject::define(env));
+  exports.Set("cpuFeatures", Napi::Function::New<cpu_features>(env, "cpuFeatures"));
+  exports.Set("planMemory", Napi::Function::New<plan_memory>(env, "planMemory"));
+  exports.Set("scalarCount", ops::kScalarCount);
+  exports.Set("integerCount", ops::kIntegerCount);
+  return exports;
+}
+
+}  // namespace
+
+}  // namespace thalweg::binding
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) { return thalweg::binding::define(env, exports); }
+NODE_API_MODULE(thalweg, init)

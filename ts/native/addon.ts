@@ -1,0 +1,76 @@
+import { existsSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { ThalwegError } from "../base/errors.ts";
+
+/** What crosses into C++: see native/binding. Only ts/engine (and ts/data, for text) call it. */
+export interface NativeEngine {
+  info(): Record<string, unknown>;
+  load(layout: ArrayBuffer, programs: ArrayBuffer[]): Promise<number>;
+  attach(module: number, programs: ArrayBuffer[]): Promise<void>;
+  play(module: number, entries: unknown[], profile: boolean, request: number): Promise<unknown>;
+  cancel(request: number): void;
+  write(module: number, tensor: string, data: ArrayBufferView): Promise<void>;
+  read(module: number, tensor: string, into: ArrayBufferView): Promise<void>;
+  initialize(module: number, tensor: string, spec: Record<string, unknown>): Promise<void>;
+  refresh(module: number): Promise<void>;
+  snapshot(module: number, tensors: string[]): Promise<object>;
+  writeFile(snapshot: object, path: string, entries: unknown[], metadata: Record<string, string>): Promise<number>;
+  dropSnapshot(snapshot: object): void;
+  loadFile(module: number, path: string, entries: unknown[]): Promise<void>;
+  dropModule(module: number): Promise<void>;
+  runOp(call: Record<string, unknown>): Promise<number[]>;
+  freeDevice(): Promise<void>;
+  finishFiles(): Promise<void>;
+  close(): void;
+}
+
+export interface Addon {
+  NativeEngine: new (threads: number) => NativeEngine;
+  cpuFeatures(): { path: string; best: string; cpus: number };
+  planMemory(layout: ArrayBuffer, programs: ArrayBuffer[], threads: number): Record<string, number>;
+  /** Lengths of `scalars` and `integers` of a play entry. */
+  scalarCount: number;
+  integerCount: number;
+}
+
+/** The package's root: two floors up both in the sources (ts/native) and in the built package (dist/native). */
+const root = join(import.meta.dirname, "..", "..");
+const require = createRequire(import.meta.url);
+let loaded: Addon | undefined;
+
+/** The native engine, loaded at first use. THALWEG_NATIVE=/path/to/thalweg.node takes that one and no other. */
+export function addon(): Addon {
+  if (loaded) return loaded;
+  const forced = process.env.THALWEG_NATIVE;
+  try {
+    loaded = (forced ? require(forced) : require("node-gyp-build")(root)) as Addon;
+    return loaded;
+  } catch (cause) {
+    throw new ThalwegError("NO_ADDON", explain(cause, forced), { cause });
+  }
+}
+
+function glibc(): string {
+  const header = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined)?.header;
+  return header?.glibcVersionRuntime ? `glibc ${header.glibcVersionRuntime}` : "no glibc (musl?)";
+}
+
+/** What was searched, what is here, what is needed, what to do: the message of NO_ADDON. */
+function explain(cause: unknown, forced: string | undefined): string {
+  const reason = (cause as { message?: string } | null)?.message?.split("\n")[0] ?? String(cause);
+  const prebuilds = join(root, "prebuilds");
+  const shipped = existsSync(prebuilds) ? readdirSync(prebuilds).join(", ") : "none";
+  const searched = forced
+    ? `  searched: ${forced} (THALWEG_NATIVE)`
+    : `  searched: ${join(root, "build/Release")}, ${join(prebuilds, `${process.platform}-${process.arch}`)}`;
+  return `Could not load the native engine of thalweg for ${process.platform}-${process.arch}.
+${searched}
+  reason:   ${reason}
+  found:    node ${process.versions.node} (${process.arch}), ${glibc()}; prebuilt binaries for: ${shipped}
+  needed:   node >= 20.19 on linux-x64 with glibc >= 2.34 (Ubuntu 22.04, Debian 12, RHEL 9), or a local build
+Possible solutions:
+  1. In a checkout: run \`npm ci && npm run build\` (needs CMake >= 3.22 and g++ >= 12).
+  2. In a project: reinstall with \`npm install thalweg\`, on the machine and with the node that will run it.
+  3. Point THALWEG_NATIVE at a thalweg.node built for this machine.`;
+}
