@@ -40,7 +40,8 @@ function widenLog([low, high]: readonly [number, number]): [number, number] {
 export function linearTicks([low, high]: readonly [number, number], count: number): number[] {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999) ?? 10);
+  // Round steps lie a factor 2 or 2.5 apart; the nearest one gives at most 1.5 times as many ticks as asked for.
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough / 1.5)!;
   const ticks: number[] = [];
   for (let i = Math.ceil(low / step - 1e-9); i <= high / step + 1e-9; i++) ticks.push(clean(i * step));
   return ticks;

@@ -3,7 +3,7 @@ import { csvText } from "./csv.ts";
 import { shortNumber } from "./scale.ts";
 import { svgFigure } from "./svg.ts";
 import type { Point } from "./svg_path.ts";
-import { textTable } from "./table.ts";
+import { formatTable } from "./table.ts";
 import { terminalPlot } from "./terminal.ts";
 
 export interface ScheduleReportOptions {
@@ -144,7 +144,7 @@ function phaseTable(rows: readonly PhaseRow[], tokensPerStep: number | null): st
     shortNumber(row.from, 4),
     shortNumber(row.to, 4),
   ]);
-  return textTable([...columns, ...tokens, right("first lr"), right("last lr")], cells);
+  return formatTable([...columns, ...tokens, right("first lr"), right("last lr")], cells);
 }
 
 function budgetTable(schedule: Schedule, shown: number, tokensPerStep: number | null): string | null {
@@ -166,7 +166,7 @@ function budgetTable(schedule: Schedule, shown: number, tokensPerStep: number | 
     right("ready at"),
     right("decay steps"),
   ];
-  return `\n${textTable([...columns, ...tokens], cells)}\n`;
+  return `\n${formatTable([...columns, ...tokens], cells)}\n`;
 }
 
 function sumsText({ steps, tokens, sum, mean, atPeak }: ScheduleSums): string {

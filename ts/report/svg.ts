@@ -87,6 +87,10 @@ function* coordinates(panels: readonly Panel[], axis: 0 | 1): Generator<number> 
   for (const panel of panels) for (const series of panel.series) for (const point of series.points) yield point[axis];
 }
 
+function* concat<T>(...all: Iterable<T>[]): Generator<T> {
+  for (const each of all) yield* each;
+}
+
 /** Labels of the guides in as few rows as they fit in without touching; each label is centred on its guide where it can be. */
 function placeLabels(
   guides: NonNullable<Figure["guides"]>,
@@ -198,7 +202,7 @@ function plot(
         `<rect x="${px(a)}" y="${px(top)}" width="${px(b - a)}" height="${px(bottom - top)}" fill="#f1e7d3"/>`,
       );
   }
-  const ticks = y.ticks(Math.max(2, Math.floor((bottom - top) / 42)));
+  const ticks = y.ticks(Math.max(3, Math.floor((bottom - top) / 42)));
   const labels = tickLabels(ticks);
   for (const [i, tick] of ticks.entries())
     parts.push(
@@ -221,7 +225,9 @@ export function svgFigure(figure: Figure): string {
   const width = figure.width ?? 820;
   const [left, right] = [margin.left, width - margin.right];
   const guideXs = (figure.guides ?? []).map((guide) => guide.x);
-  const domain = extent([...coordinates(figure.panels, 0), ...guideXs], figure.xScale === "log");
+  const [first, last] = extent(concat(coordinates(figure.panels, 0), guideXs), figure.xScale === "log");
+  // Counts that start at 1 read better from 0.
+  const domain = [figure.xScale !== "log" && first > 0 && first < last / 20 ? 0 : first, last] as const;
   const frame: Frame = { x: makeScale(figure.xScale ?? "linear", domain, [left, right]), left, right };
   const parts: string[] = [text(left, 28, figure.title, { size: 17, color: ink, bold: true })];
   let top = 28;

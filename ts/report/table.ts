@@ -5,7 +5,8 @@ export interface Column {
 }
 
 /** A text table: columns two spaces apart, a rule under the titles, no trailing spaces. Cells beyond the columns are an error. */
-export function textTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+export function formatTable(titles: readonly (Column | string)[], rows: readonly (readonly string[])[]): string {
+  const columns = titles.map(columnOf);
   const widths = columns.map((column, c) =>
     Math.max(columnWidth(column.title), ...rows.map((row) => columnWidth(row[c] ?? ""))),
   );
@@ -23,11 +24,15 @@ export function textTable(columns: readonly Column[], rows: readonly (readonly s
 }
 
 /** The same as a Markdown table. */
-export function markdownTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+export function markdownTable(titles: readonly (Column | string)[], rows: readonly (readonly string[])[]): string {
+  const columns = titles.map(columnOf);
   const format = (cells: readonly string[]): string =>
     `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   const rule = `|${columns.map((column) => (column.align === "right" ? "---:" : "---")).join("|")}|`;
   return [format(columns.map((column) => column.title)), rule, ...rows.map(format)].join("\n");
 }
+
+/** A title alone is a column aligned at the left. */
+const columnOf = (column: Column | string): Column => (typeof column === "string" ? { title: column } : column);
 
 const columnWidth = (text: string): number => [...text].length;

@@ -59,7 +59,7 @@ export function terminalPlot(points: readonly Point[], options: TerminalPlot = {
   const rows = Math.max(3, height - (title ? 1 : 0) - 2);
   const [low, high] = options.range ?? spanOf(finite, 1);
   const y = makeScale(options.scale ?? "linear", [low, high], [rows * 4 - 1, 0]);
-  const ticks = y.ticks(Math.max(2, Math.floor(rows / 3)));
+  const ticks = y.ticks(Math.max(3, Math.floor(rows / 2.5)));
   const labels = tickLabels(ticks);
   const gutter = Math.max(...labels.map((label) => label.length)) + 1;
   const canvas = new Canvas(Math.max(10, width - gutter - 1), rows);
@@ -89,7 +89,7 @@ export function terminalPlot(points: readonly Point[], options: TerminalPlot = {
 function xAxis(x: ReturnType<typeof makeScale>, columns: number, gutter: number, xLabel?: string): string[] {
   const axis = Array.from({ length: columns }, () => "─");
   const under = Array.from({ length: columns + gutter + 8 }, () => " ");
-  const ticks = x.ticks(Math.max(2, Math.floor(columns / 14)));
+  const ticks = x.ticks(Math.max(2, Math.floor(columns / 10)));
   let free = 0;
   for (const [i, label] of tickLabels(ticks).entries()) {
     const column = Math.min(columns - 1, Math.floor(x.at(ticks[i]!) / 2));

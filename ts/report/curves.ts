@@ -1,0 +1,179 @@
+import type { EvaluationRecord, MetricsRecord, StepRecord } from "../train/records.ts";
+import { shortNumber } from "./scale.ts";
+import { type Figure, type Panel, palette, type Series, svgFigure } from "./svg.ts";
+import type { Point } from "./svg_path.ts";
+import { terminalPlot } from "./terminal.ts";
+
+/** A run's records under the name shown for it. */
+export interface RunRecords {
+  readonly name: string;
+  readonly records: readonly MetricsRecord[];
+}
+
+export interface CurveOptions {
+  readonly title?: string;
+  readonly subtitle?: string;
+}
+
+export const stepsOf = ({ records }: RunRecords): StepRecord[] => records.filter((record) => record.type === "step");
+
+/** One evaluation for each step, the last one made there. */
+export function evaluationsOf({ records }: RunRecords): EvaluationRecord[] {
+  const byStep = new Map<number, EvaluationRecord>();
+  for (const record of records) if (record.type === "evaluation") byStep.set(record.step, record);
+  return [...byStep.values()].sort((a, b) => a.step - b.step);
+}
+
+/** A decay that a run has finished: validation losses before and after it. */
+export interface FinishedDecay {
+  readonly budget: number;
+  readonly start: number;
+  readonly end: number;
+  readonly before: number;
+  readonly after: number;
+}
+
+/** The decays whose two evaluations stand in the records, in order. */
+export function decaysOf({ records }: RunRecords): FinishedDecay[] {
+  const before = new Map<number, EvaluationRecord>();
+  const decays = new Map<number, FinishedDecay>();
+  for (const record of records) {
+    if (record.type !== "evaluation" || record.budget === null) continue;
+    if (record.occasion === "pre-decay") before.set(record.budget, record);
+    const start = before.get(record.budget);
+    if (record.occasion === "pre-decay" || start === undefined || record.step <= start.step) continue;
+    const { budget, step: end, loss: after } = record;
+    decays.set(budget, { budget, start: start.step, end, before: start.loss, after });
+  }
+  return [...decays.values()].sort((a, b) => a.budget - b.budget);
+}
+
+/**
+ * Mean over the window of points around each, at most `window` wide. No window reaches across `breaks`: the loss jumps
+ * where a budget ends, and a mean over the jump would show a ramp.
+ */
+export function smooth(points: readonly Point[], window: number, breaks: readonly number[] = []): Point[] {
+  const half = Math.floor(window / 2);
+  const sums = new Float64Array(points.length + 1);
+  for (const [i, point] of points.entries()) sums[i + 1] = sums[i]! + point[1];
+  // Stretches of points between breaks: [stretch[k], stretch[k + 1]).
+  const inner = breaks.map((x) => points.findIndex((point) => point[0] > x)).filter((i) => i > 0);
+  const stretch = [0, ...inner.sort((a, b) => a - b), points.length];
+  let k = 0;
+  return points.map(([x], i) => {
+    while (i >= stretch[k + 1]!) k++;
+    const from = Math.max(stretch[k]!, i - half);
+    const to = Math.min(stretch[k + 1]!, i + half + 1);
+    return [x, (sums[to]! - sums[from]!) / (to - from)];
+  });
+}
+
+/**
+ * The range that shows a loss curve best: from the lowest value to the highest after the first tenth of the steps, since
+ * the fall from the initial loss would flatten everything else.
+ */
+export function focusRange(curves: readonly (readonly Point[])[]): [number, number] | undefined {
+  const points = curves.flat().filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y));
+  if (points.length === 0) return undefined;
+  const last = points.reduce((most, [x]) => Math.max(most, x), 0);
+  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const [x, y] of points) {
+    low = Math.min(low, y);
+    if (x >= last / 10) high = Math.max(high, y);
+  }
+  const slack = (high - low) * 0.05 || Math.abs(high) * 0.05 || 1;
+  return [low - slack, high + slack];
+}
+
+const trainingPoints = (run: RunRecords): Point[] => stepsOf(run).map(({ step, loss }) => [step, loss]);
+const validationPoints = (run: RunRecords): Point[] => evaluationsOf(run).map(({ step, loss }) => [step, loss]);
+const lrPoints = (run: RunRecords): Point[] => stepsOf(run).map(({ step, lr }) => [step, lr]);
+
+/** Loss curves of one run: training (each step, and smoothed) and validation. */
+function lossSeries(run: RunRecords): Series[] {
+  const training = trainingPoints(run);
+  const validation = validationPoints(run);
+  const window = 2 * Math.ceil(training.length / 200) + 1;
+  const series: Series[] = [
+    { name: "training", points: training, color: palette[0], opacity: 0.3, width: 1, legend: false },
+    {
+      name: `training, mean of ${window} records`,
+      points: smooth(
+        training,
+        window,
+        decaysOf(run).map((decay) => decay.end),
+      ),
+      color: palette[0],
+    },
+  ];
+  if (validation.length > 0)
+    series.push(
+      { name: "validation", points: validation, color: palette[1], width: 2 },
+      { name: "", points: validation, color: palette[1], style: "dots", width: 2.2, legend: false },
+    );
+  return series;
+}
+
+/** Earlier runs are drawn wider, so that they show behind those that coincide with them. */
+const runWidth = (index: number): number => Math.max(1.4, 3 - index * 0.8);
+
+/** Loss curves of several runs: validation where every run has some, else smoothed training loss. */
+function comparedSeries(runs: readonly RunRecords[]): { label: string; series: Series[] } {
+  const validated = runs.every((run) => validationPoints(run).length > 1);
+  const series = runs.map((run, i): Series => {
+    const training = trainingPoints(run);
+    const points = validated ? validationPoints(run) : smooth(training, 2 * Math.ceil(training.length / 100) + 1);
+    return { name: run.name, points, color: palette[i % palette.length]!, width: runWidth(i) };
+  });
+  return { label: `${validated ? "validation" : "training"} loss (nats per token)`, series };
+}
+
+/** Loss above, learning rate below, over the same steps; decays shaded, ends of budgets marked. */
+export function curvesFigure(runs: readonly RunRecords[], options: CurveOptions = {}): Figure {
+  const single = runs.length === 1 ? runs[0]! : undefined;
+  const loss = single ? { label: "loss (nats per token)", series: lossSeries(single) } : comparedSeries(runs);
+  const range = focusRange(loss.series.map((series) => series.points));
+  const rates = runs.map(
+    (run, i): Series => ({
+      name: run.name,
+      points: lrPoints(run),
+      color: palette[i % palette.length]!,
+      width: runWidth(i),
+      legend: false,
+    }),
+  );
+  const highest = rates.flatMap((series) => series.points).reduce((most, [, lr]) => Math.max(most, lr), 0);
+  const panels: Panel[] = [
+    { ...loss, height: 280, ...(range ? { range } : {}) },
+    { label: "learning rate", series: rates, height: 110, ...(highest > 0 ? { range: [0, highest * 1.05] } : {}) },
+  ];
+  // Runs with other budgets would shade over one another: decays are those of the first run that has any.
+  const decays = runs.map(decaysOf).find((found) => found.length > 0) ?? [];
+  return {
+    title: options.title ?? runs.map((run) => run.name).join(" and "),
+    ...(options.subtitle ? { subtitle: options.subtitle } : {}),
+    xLabel: "step",
+    panels,
+    guides: decays.map(({ budget, end }) => ({ x: end, label: `budget ${budget + 1}: ${end}` })),
+    bands: decays.map(({ start, end }) => ({ from: start, to: end })),
+  };
+}
+
+/** The figure of one or several runs as SVG. */
+export function curvesSvg(runs: readonly RunRecords[], options: CurveOptions = {}): string {
+  return svgFigure(curvesFigure(runs, options));
+}
+
+/** A run's smoothed training loss, drawn for the terminal. */
+export function lossPlot(run: RunRecords, size: { width?: number; height?: number } = {}): string {
+  const training = trainingPoints(run);
+  const curve = smooth(training, 2 * Math.ceil(training.length / 100) + 1);
+  const range = focusRange([curve]);
+  const last = curve.at(-1);
+  return terminalPlot(curve, {
+    ...size,
+    title: `${run.name}: training loss${last ? `, ${shortNumber(last[1], 4)} at step ${last[0]}` : ""}`,
+    xLabel: "step",
+    ...(range ? { range } : {}),
+  });
+}
