@@ -1,4 +1,5 @@
 import { ThalwegError } from "../base/errors.ts";
+import type { InitSpec } from "../engine/module.ts";
 
 export type ParameterKind = "embedding" | "linear" | "norm";
 
@@ -31,29 +32,19 @@ export interface InitOptions {
   std?: number | undefined;
 }
 
-/** One draw of the native generator: `elements` values of stream `name`, from element 0, into a tensor of the Module. */
-export interface InitSpec {
+/** One call of Module.initialize. */
+export interface InitCall {
   /** Name of the persistent tensor, e.g. "param/model.layers.0.self_attn.qkv_proj.weight". */
   tensor: string;
-  /** First element within it. */
-  start: number;
-  elements: number;
-  /** Hugging Face name: what the random numbers are keyed by. */
-  name: string;
-  init: Initializer;
+  spec: InitSpec;
 }
 
-const rowElements = (p: Parameter): number => p.shape.slice(1).reduce((a, b) => a * b, 1);
-
-/** One InitSpec per part, in layout order. */
-export function initSpecs(parameters: readonly Parameter[], set = "param"): InitSpec[] {
+/** The initialisation of every part, in layout order; random numbers are keyed by the seed and the Hugging Face name. */
+export function initSpecs(parameters: readonly Parameter[], seed: number, set = "param"): InitCall[] {
   return parameters.flatMap((p) =>
-    p.parts.map((part) => ({
+    p.parts.map(({ hfName, rowStart, rows, init }) => ({
       tensor: `${set}/${p.name}`,
-      start: part.rowStart * rowElements(p),
-      elements: part.rows * rowElements(p),
-      name: part.hfName,
-      init: part.init,
+      spec: { ...init, seed, name: hfName, rowStart, rows },
     })),
   );
 }
