@@ -146,6 +146,7 @@ class PrepareJob {
       if (report.documents >= (options.maxDocuments ?? Number.POSITIVE_INFINITY)) break;
       if (textBytes >= (options.maxBytes ?? Number.POSITIVE_INFINITY)) break;
     }
+    report.checkBadShare();
     this.progress(bytesTotal, true);
   }
 

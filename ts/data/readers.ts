@@ -123,10 +123,11 @@ async function* lines(file: InputFile, report: ReadReport): AsyncGenerator<Buffe
   if (held > 0) yield Buffer.concat(parts);
 }
 
-/** Takes text as it comes and gives back the documents that are complete; `last` gives the rest. */
+/** Takes text as it comes and gives back the documents that are complete. */
 interface Splitter {
   push(text: string): string[];
-  last(): string;
+  /** The text after the last separator. */
+  held: string;
 }
 
 async function* readSplit(file: InputFile, splitter: Splitter, report: ReadReport): AsyncGenerator<Piece> {
@@ -140,49 +141,48 @@ async function* readSplit(file: InputFile, splitter: Splitter, report: ReadRepor
   };
   let number = 0;
   const start = report.bytesDone;
-  const name = (text: string): Piece => ({ id: `${file.name}#${++number}`, text });
+  const piece = (text: string): Piece => ({ id: `${file.name}#${++number}`, text: withoutOuterBreaks(text) });
   for await (const chunk of createReadStream(file.path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
-    for (const text of splitter.push(decode(chunk))) if (text !== "") yield name(text);
+    for (const text of splitter.push(decode(chunk))) if (text.trim() !== "") yield piece(text);
     report.bytesDone += chunk.length;
-    if (splitter.last().length > largestDocument) throw tooLarge(file.path);
+    if (splitter.held.length > largestDocument) throw tooLarge(file.path);
   }
   report.bytesDone = start;
-  for (const text of [...splitter.push(decode()), splitter.last()]) if (text.trim() !== "") yield name(text);
+  for (const text of [...splitter.push(decode()), splitter.held]) if (text.trim() !== "") yield piece(text);
 }
 
-/** Documents between <|endoftext|> marks, without the line breaks around a mark. */
 function endOfTextSplitter(): Splitter {
-  let held = "";
-  const clean = (text: string) => text.replace(/^[\r\n]+|[\r\n]+$/g, "");
   return {
+    held: "",
     push(text) {
       // A mark may lie across two chunks, so the search starts a little before the new text.
-      const from = Math.max(0, held.length - endOfText.length);
-      held += text;
-      if (held.indexOf(endOfText, from) < 0) return [];
-      const parts = held.split(endOfText);
-      held = parts.pop()!;
-      return parts.map(clean);
+      const from = Math.max(0, this.held.length - endOfText.length);
+      this.held += text;
+      if (this.held.indexOf(endOfText, from) < 0) return [];
+      const parts = this.held.split(endOfText);
+      this.held = parts.pop()!;
+      return parts;
     },
-    last: () => clean(held),
   };
 }
 
-/** Documents between blank lines. */
 function blankLineSplitter(): Splitter {
-  let held = "";
   return {
+    held: "",
     push(text) {
-      held += text;
-      const parts = held.split(/\r?\n(?:[ \t]*\r?\n)+/);
-      // The last line may be the start of a longer separator: it stays.
-      held = parts.pop()!;
-      const tail = /(?:\r?\n[ \t]*)+$/.exec(text)?.[0] ?? "";
-      if (held === "" && parts.length > 0) held = `\n${tail.slice(-1) === "\n" ? "\n" : ""}`;
+      const all = this.held + text;
+      // White space at the end may be the start of a longer separator: it waits.
+      const end = all.trimEnd().length;
+      const parts = all.slice(0, end).split(/\r?\n(?:[ \t]*\r?\n)+/);
+      this.held = parts.pop()! + all.slice(end);
       return parts;
     },
-    last: () => held.replace(/^[\r\n]+|[\r\n]+$/g, ""),
   };
+}
+
+/** A document without the line breaks around its separators. */
+function withoutOuterBreaks(text: string): string {
+  return text.replace(/^[\r\n]+|[\r\n]+$/g, "");
 }
 
 async function filesOf(input: string, extensions: readonly string[]): Promise<InputFile[]> {
