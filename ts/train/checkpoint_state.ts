@@ -1,3 +1,5 @@
+import type { RunConfig } from "../config/schema.ts";
+import type { LlamaConfig } from "../model/llama.ts";
 import type { Occasion } from "./records.ts";
 
 export const STATE_VERSION = 1;
@@ -33,17 +35,15 @@ export interface CheckpointState {
   phase: string;
   /** Index of the budget whose decay starts or ends here; null otherwise. */
   budget: number | null;
-  data: {
-    /** Position of the next sequence in the data order, independent of batch splits. */
-    position: unknown;
-    hash: string;
-    seed: number;
-    epoch: number;
-  };
+  /** Where the next sequence stands in the data order, independent of batches and their split; see TokenLoader. */
+  data: { position: number; offset: number; hash: string; seed: number };
   seed: number;
+  model: LlamaConfig;
+  /** Sequences computed at once: the split decides the order of sums, so a continuation keeps it. */
+  microBatch: number;
   schedule: { canonical: string; hash: string };
   /** Resolved configuration of the run that wrote this. */
-  config: Record<string, unknown>;
+  config: RunConfig;
   configHash: string;
   lineage: LineageEntry[];
   deviceClass: string;

@@ -1,3 +1,4 @@
+import type { RunConfig } from "../config/schema.ts";
 import type { EvaluationRecord, StepRecord, WarningRecord } from "./records.ts";
 
 /**
@@ -119,6 +120,14 @@ function slope(points: readonly { step: number; loss: number }[]): number {
   const y = mean(points.map((p) => p.loss));
   const covariance = mean(points.map((p) => (p.step - x) * (p.loss - y)));
   return covariance / mean(points.map((p) => (p.step - x) ** 2));
+}
+
+/** The detectors that a config asks for; 0 turns one off. */
+export function detectorsOf({ spike, weakDecay }: RunConfig["detectors"]): Detector[] {
+  return [
+    ...(spike.sigmas > 0 ? [new LossSpikeDetector(spike)] : []),
+    ...(weakDecay.minimumDrop > 0 ? [new WeakDecayDetector(weakDecay)] : []),
+  ];
 }
 
 /** Feeds records to detectors; `replay` rebuilds their memory on resume without warning again. */

@@ -1,32 +1,28 @@
 import { ThalwegError } from "../base/errors.ts";
+import type { Batch } from "../data/loader.ts";
 import type { Schedule } from "../schedule/schedule.ts";
 import type { DetectorSet } from "./detectors.ts";
-import type { Batch, Machine, StepNumbers } from "./machine.ts";
+import type { Machine, StepNumbers } from "./machine.ts";
 import type { Milestone, MilestonePlan } from "./milestones.ts";
 import type { EvaluationRecord, MetricsRecord, Occasion, StepRecord } from "./records.ts";
 import type { Reporter } from "./reporter.ts";
 
-/** Where the data order stands between two steps; what a checkpoint keeps. */
+/** Where the data order stands between two steps, independent of batches and their split; what a checkpoint keeps. */
 export interface DataCursor {
-  position: unknown;
-  epoch: number;
-}
-
-/** Batches in their fixed order. */
-export interface BatchSource {
-  /** The next step's batch; null when the data has ended and the policy is to stop. */
-  next(): Promise<Batch | null>;
-  /** Position after the last batch given out. */
-  readonly cursor: DataCursor;
+  /** Blocks consumed, all epochs counted. */
+  position: number;
+  /** Tokens consumed of the block after those. */
+  offset: number;
 }
 
 export interface LoopOptions {
   machine: Machine;
-  source: BatchSource;
+  /** The next step's batch; null when the data has ended and the policy is to stop. */
+  nextBatch: () => Promise<Batch | null>;
   schedule: Schedule;
   milestones: MilestonePlan;
   /** Finished updates when the loop starts, their tokens, and what was done after them already. */
-  from: { step: number; tokens: number; evaluated: boolean };
+  from: { step: number; tokens: number; cursor: DataCursor; evaluated: boolean };
   /** Last step; null for an open run. */
   end: number | null;
   /** FLOPs per second that count as 100%; null when not known. */
@@ -34,11 +30,13 @@ export interface LoopOptions {
   flopsPerToken: number;
   detectors: DetectorSet;
   reporter: Reporter;
+  /** Writes a record, and tells the reporter of everything but steps. */
   record: (record: MetricsRecord) => void;
-  evaluate: (signal: AbortSignal) => Promise<{ loss: number; tokens: number }>;
+  /** null when there is nothing to evaluate on. */
+  evaluate: ((signal: AbortSignal) => Promise<{ loss: number; tokens: number }>) | null;
   save: (at: SavePoint, required: boolean) => Promise<void>;
   /** For the message of a diverged run: the newest checkpoint that is whole. */
-  lastGood: () => string;
+  lastGood: () => Promise<string>;
   signal: AbortSignal;
 }
 
@@ -64,8 +62,8 @@ interface IssuedStep {
   tokens: number;
   lr: number;
   cursor: DataCursor;
-  finished: Promise<boolean>;
-  numbers: Promise<StepNumbers>;
+  epoch: number;
+  numbers: Promise<StepNumbers | null>;
 }
 
 const ignore = (): void => undefined;
@@ -87,10 +85,10 @@ export class TrainingLoop {
 
   constructor(options: LoopOptions) {
     this.#o = options;
-    const { step, tokens } = options.from;
+    const { step, tokens, cursor } = options.from;
     this.#issued = step;
     this.#issuedTokens = tokens;
-    this.#done = { step, tokens, cursor: options.source.cursor };
+    this.#done = { step, tokens, cursor };
   }
 
   async run(): Promise<LoopResult> {
@@ -100,7 +98,7 @@ export class TrainingLoop {
     if (unfinished?.evaluate) await this.#evaluate(unfinished);
     while (end === null || this.#issued < end) {
       if (signal.aborted) break;
-      const batch = await this.#o.source.next();
+      const batch = await this.#o.nextBatch();
       if (batch === null) {
         stoppedBy = "data";
         break;
@@ -118,34 +116,20 @@ export class TrainingLoop {
   }
 
   #issue(batch: Batch): IssuedStep {
-    const { machine, schedule, signal, source } = this.#o;
+    const { machine, schedule, signal } = this.#o;
     const lr = schedule.valueAt(this.#issued);
-    const { finished, numbers } = machine.step(batch, this.#issued, lr, signal);
-    // Awaited one step later: until then a failure must not count as unhandled.
-    numbers.catch(ignore);
-    finished.catch(ignore);
+    const numbers = machine.step(batch, this.#issued, lr, signal);
+    numbers.catch(ignore); // awaited one step later: until then a failure must not count as unhandled
     this.#issued += 1;
-    this.#issuedTokens += batch.tokens.length;
-    return {
-      step: this.#issued,
-      tokens: this.#issuedTokens,
-      lr,
-      cursor: source.cursor,
-      finished: finished.then(
-        () => true,
-        (error: unknown) => {
-          if (signal.aborted) return false;
-          throw error;
-        },
-      ),
-      numbers,
-    };
+    this.#issuedTokens += batch.validTokens;
+    const { position, offset, epoch } = batch;
+    return { step: this.#issued, tokens: this.#issuedTokens, lr, cursor: { position, offset }, epoch, numbers };
   }
 
   /** Waits for a step and records it. A step that a signal cut short never happened. */
   async #settle(issued: IssuedStep): Promise<void> {
-    if (!(await issued.finished)) return;
     const numbers = await issued.numbers;
+    if (numbers === null) return;
     if (numbers.status !== 0 || !Number.isFinite(numbers.loss) || !Number.isFinite(numbers.norm))
       await this.#diverged(issued, numbers);
     const { step, tokens, cursor } = issued;
@@ -158,7 +142,7 @@ export class TrainingLoop {
     this.#o.reporter.step({ record, end: this.#o.end, secondsLeft });
   }
 
-  #measure({ step, tokens, lr, cursor }: IssuedStep, { loss, norm }: StepNumbers): StepRecord {
+  #measure({ step, tokens, lr, epoch }: IssuedStep, { loss, norm }: StepNumbers): StepRecord {
     const now = performance.now();
     const seconds = Math.max(1e-9, (now - this.#clock) / 1000);
     this.#clock = now;
@@ -167,26 +151,22 @@ export class TrainingLoop {
     const { peakFlops, flopsPerToken, schedule } = this.#o;
     const share = peakFlops === null ? null : (tokensPerSecond * flopsPerToken) / peakFlops;
     const phase = schedule.phaseAt(step - 1).kind;
-    const { epoch } = cursor;
     return { type: "step", step, tokens, loss, lr, gradNorm: norm, tokensPerSecond, share, phase, epoch };
   }
 
   #observe(record: StepRecord | EvaluationRecord): void {
     this.#o.record(record);
-    for (const warning of this.#o.detectors.observe(record)) {
-      this.#o.record(warning);
-      this.#o.reporter.warning(warning);
-    }
+    for (const warning of this.#o.detectors.observe(record)) this.#o.record(warning);
   }
 
   async #diverged(issued: IssuedStep, { loss, norm }: StepNumbers): Promise<never> {
-    await this.#inFlight?.finished.catch(ignore);
+    await this.#inFlight?.numbers.catch(ignore);
     const found = `loss ${loss} and gradient norm ${norm} at learning rate ${issued.lr.toPrecision(3)}`;
     const suggestion = "Lower the peak learning rate or lengthen the warm-up, then resume from that checkpoint.";
     this.#o.record({ type: "warning", step: issued.step, detector: "not-finite", message: found, suggestion });
     throw new ThalwegError(
       "NOT_FINITE",
-      `step ${issued.step} is not finite: ${found}. Its update was skipped and the run stopped. ${this.#o.lastGood()} ${suggestion}`,
+      `step ${issued.step} is not finite: ${found}. Its update was skipped and the run stopped. ${await this.#o.lastGood()} ${suggestion}`,
     );
   }
 
@@ -208,9 +188,9 @@ export class TrainingLoop {
   }
 
   async #evaluate({ step, occasion, budget }: Milestone): Promise<void> {
-    const { signal, schedule, reporter } = this.#o;
-    if (signal.aborted) return;
-    const measured = await this.#o.evaluate(signal).catch((error: unknown) => {
+    const { signal, schedule, evaluate } = this.#o;
+    if (signal.aborted || evaluate === null) return;
+    const measured = await evaluate(signal).catch((error: unknown) => {
       if (signal.aborted) return null;
       throw error;
     });
@@ -219,7 +199,6 @@ export class TrainingLoop {
     const { loss, tokens: evaluatedTokens } = measured;
     const { tokens } = this.#done;
     const record: EvaluationRecord = { type: "evaluation", step, tokens, loss, evaluatedTokens, occasion, budget, lr };
-    reporter.evaluation(record);
     this.#observe(record);
     this.#clock = performance.now();
   }

@@ -1,9 +1,4 @@
-/** One optimizer step's tokens and next-token targets, row-major [sequences, length]; targets < 0 are ignored. */
-export interface Batch {
-  tokens: Int32Array;
-  targets: Int32Array;
-  sequences: number;
-}
+import type { Batch } from "../data/loader.ts";
 
 /** What the device reports of a step. */
 export interface StepNumbers {
@@ -37,20 +32,13 @@ export interface StateSnapshot {
  */
 export interface Machine {
   /**
-   * Queues update number `step` (counted from 0): accumulate over the micro-batches, then update. `finished` resolves
-   * when the update was made, and rejects when `signal` stopped the step at a micro-batch, in which case nothing of it
-   * counts. `numbers` follows `finished`.
+   * Queues update number `step` (counted from 0): accumulate over the micro-batches, then update. Steps are made in the
+   * order of the calls. Resolves with the step's numbers once the update was made; null when `signal` stopped the step
+   * at a micro-batch, in which case nothing of it counts.
    */
-  step(
-    batch: Batch,
-    step: number,
-    lr: number,
-    signal: AbortSignal,
-  ): { finished: Promise<void>; numbers: Promise<StepNumbers> };
+  step(batch: Batch, step: number, lr: number, signal: AbortSignal): Promise<StepNumbers | null>;
   /** Losses of a batch without a gradient. */
   evaluate(batch: Batch): Promise<LossSum>;
   /** Copies weights and optimizer state aside, after everything queued before. */
   snapshot(): Promise<StateSnapshot>;
-  /** Reads weights, and the optimizer's state unless `optimizer` is null. */
-  load(files: { model: string; optimizer: string | null }): Promise<void>;
 }

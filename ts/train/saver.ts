@@ -2,7 +2,7 @@ import { join, relative } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { type CheckpointFile, publishCheckpoint } from "./checkpoint.ts";
 import { rotateCheckpoints } from "./checkpoint_folder.ts";
-import type { CheckpointState } from "./checkpoint_state.ts";
+import { type CheckpointState, checkpointName } from "./checkpoint_state.ts";
 import type { StateSnapshot } from "./machine.ts";
 import type { CheckpointRecord, WarningRecord } from "./records.ts";
 
@@ -29,16 +29,12 @@ export class CheckpointSaver {
   readonly #options: SaverOptions;
   readonly directory: string;
   #inFlight: Promise<void> = Promise.resolve();
+  /** Step of the newest checkpoint of this run that is whole; -1 when there is none. */
   #lastSavedStep = -1;
 
   constructor(options: SaverOptions) {
     this.#options = options;
     this.directory = join(options.runDir, "checkpoints");
-  }
-
-  /** Step of the newest checkpoint of this run that is whole; -1 when there is none. */
-  get lastSavedStep(): number {
-    return this.#lastSavedStep;
   }
 
   /** Tells which checkpoint the run went on from. */
@@ -51,7 +47,7 @@ export class CheckpointSaver {
     await this.#inFlight;
     const copied = await snapshot();
     this.#inFlight = this.#publish(state, copied).catch((error: Error) => {
-      const message = `the checkpoint of step ${state.step} was not written: ${error.message}. ${this.#kept()}`;
+      const message = `the checkpoint of step ${state.step} was not written: ${error.message}. ${this.newest()}`;
       this.#warn(state.step, "checkpoint-failed", message);
     });
   }
@@ -68,7 +64,7 @@ export class CheckpointSaver {
     } catch (cause) {
       throw new ThalwegError(
         "CHECKPOINT_FAILED",
-        `the checkpoint of step ${state.step} could not be written in ${this.directory}: ${(cause as Error).message}. ${this.#kept()} Make room and resume.`,
+        `the checkpoint of step ${state.step} could not be written in ${this.directory}: ${(cause as Error).message}. ${this.newest()} Make room and resume.`,
         { cause },
       );
     }
@@ -79,10 +75,10 @@ export class CheckpointSaver {
     await this.#inFlight;
   }
 
-  #kept(): string {
-    return this.#lastSavedStep < 0
-      ? "No earlier checkpoint of this run exists."
-      : `The checkpoint of step ${this.#lastSavedStep} is whole.`;
+  /** A sentence that names the newest checkpoint that is whole. */
+  newest(): string {
+    if (this.#lastSavedStep < 0) return "No earlier checkpoint of this run exists.";
+    return `The last good checkpoint is ${join(this.directory, checkpointName(this.#lastSavedStep))}.`;
   }
 
   async #publish(state: CheckpointState, snapshot: StateSnapshot): Promise<void> {

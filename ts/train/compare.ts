@@ -1,0 +1,112 @@
+import { existsSync } from "node:fs";
+import { basename, join } from "node:path";
+import { ThalwegError } from "../base/errors.ts";
+import { readMetrics } from "./metrics.ts";
+import type { EvaluationRecord, MetricsRecord, StepRecord } from "./records.ts";
+
+/** One run's records, sorted out. */
+export interface RunMetrics {
+  name: string;
+  path: string;
+  steps: StepRecord[];
+  evaluations: EvaluationRecord[];
+}
+
+/** A line of the comparison. Losses in nats per token; null where a run has none. */
+export interface RunSummary {
+  name: string;
+  steps: number;
+  tokens: number;
+  /** Mean training loss of the last records, at most 50: one batch is noise. */
+  trainLoss: number | null;
+  /** Last validation loss. */
+  validationLoss: number | null;
+  bestValidationLoss: number | null;
+  /** Validation loss before and after each decay. */
+  decays: { budget: number; step: number; before: number | null; after: number; drop: number | null }[];
+  /** Median over the step records. */
+  tokensPerSecond: number | null;
+}
+
+/** A curve for a figure: points (x, y) of one run. */
+export interface Curve {
+  name: string;
+  x: number[];
+  y: number[];
+}
+
+export interface Comparison {
+  runs: RunSummary[];
+  figures: { trainLoss: Curve[]; validationLoss: Curve[]; lr: Curve[] };
+}
+
+/** Reads a run directory (or a metrics.jsonl). @throws BAD_INPUT when it has none; CORRUPT_DATA naming the line. */
+export async function loadRun(path: string): Promise<RunMetrics> {
+  const file = path.endsWith(".jsonl") ? path : join(path, "metrics.jsonl");
+  if (!existsSync(file))
+    throw new ThalwegError(
+      "BAD_INPUT",
+      `${path} is no run directory: ${file} does not exist. Name a folder that \`thalweg train\` wrote.`,
+    );
+  const records = await readMetrics(file);
+  const of = <T extends MetricsRecord["type"]>(type: T) =>
+    records.filter((r): r is Extract<MetricsRecord, { type: T }> => r.type === type);
+  const name = of("header")[0]?.run ?? basename(path);
+  return { name, path, steps: of("step"), evaluations: of("evaluation") };
+}
+
+const median = (values: number[]): number | null => {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted.length === 0 ? null : sorted[sorted.length >> 1]!;
+};
+
+/** What a run came to. */
+export function summarize({ name, steps, evaluations }: RunMetrics): RunSummary {
+  const tail = steps.slice(-50);
+  const last = steps.at(-1);
+  const losses = evaluations.map((e) => e.loss);
+  return {
+    name,
+    steps: last?.step ?? 0,
+    tokens: last?.tokens ?? 0,
+    trainLoss: tail.length === 0 ? null : tail.reduce((sum, s) => sum + s.loss, 0) / tail.length,
+    validationLoss: losses.at(-1) ?? null,
+    bestValidationLoss: losses.length === 0 ? null : Math.min(...losses),
+    decays: decaysOf(evaluations),
+    tokensPerSecond: median(steps.map((s) => s.tokensPerSecond)),
+  };
+}
+
+/** Validation loss around each decay that has ended. */
+export function decaysOf(evaluations: readonly EvaluationRecord[]): RunSummary["decays"] {
+  return evaluations
+    .filter((e) => e.occasion === "post-decay" && e.budget !== null)
+    .map(({ budget, step, loss: after }) => {
+      const before = evaluations.find((e) => e.occasion === "pre-decay" && e.budget === budget)?.loss ?? null;
+      return { budget: budget!, step, before, after, drop: before === null ? null : before - after };
+    });
+}
+
+/** Puts runs side by side: a table line and curves for each. Runs of equal name get a number. */
+export async function compareRuns(paths: readonly string[]): Promise<Comparison> {
+  const loaded = await Promise.all(paths.map(loadRun));
+  const seen = new Map<string, number>();
+  const runs = loaded.map((run) => {
+    const times = (seen.get(run.name) ?? 0) + 1;
+    seen.set(run.name, times);
+    return times === 1 ? run : { ...run, name: `${run.name} (${times})` };
+  });
+  const curve = (run: RunMetrics, points: readonly (StepRecord | EvaluationRecord)[], y: "loss" | "lr"): Curve => ({
+    name: run.name,
+    x: points.map((p) => p.step),
+    y: points.map((p) => p[y]),
+  });
+  return {
+    runs: runs.map(summarize),
+    figures: {
+      trainLoss: runs.map((run) => curve(run, run.steps, "loss")),
+      validationLoss: runs.map((run) => curve(run, run.evaluations, "loss")),
+      lr: runs.map((run) => curve(run, run.steps, "lr")),
+    },
+  };
+}

@@ -1,0 +1,47 @@
+import { join } from "node:path";
+import { Engine } from "../engine/engine.ts";
+import { enginePrecision } from "./model_config.ts";
+import { initializeWeights, ModuleMachine } from "./module_machine.ts";
+import { measurePeak } from "./peak.ts";
+import { MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
+import type { PlannedRun } from "./setup.ts";
+import type { Start } from "./start.ts";
+
+/** The run's model on its device. */
+export interface LoadedRun extends AsyncDisposable {
+  engine: Engine;
+  machine: ModuleMachine;
+}
+
+/** Opens the device, loads the Module, and puts the weights in that the start names. */
+export async function loadRun(plan: PlannedRun, start: Start): Promise<LoadedRun> {
+  const { config, built } = plan;
+  const engine = await Engine.create({ device: config.device, threads: config.threads });
+  try {
+    const module = await engine.load(built.spec);
+    for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
+    const machine = new ModuleMachine(module, built, config.optimizer);
+    if (start.kind === "start") await initializeWeights(module, built.parameters, config.seed);
+    else if (start.kind === "init") await machine.load({ model: start.weights, optimizer: null });
+    else {
+      const folder = start.checkpoint.path;
+      await machine.load({ model: join(folder, MODEL_FILE), optimizer: join(folder, OPTIMIZER_FILE) });
+    }
+    await module.refresh();
+    return { engine, machine, [Symbol.asyncDispose]: () => engine.dispose() };
+  } catch (error) {
+    await engine.dispose();
+    throw error;
+  }
+}
+
+/** Measured peaks by device and precision: one measurement serves every run of a process. */
+const peaks = new Map<string, Promise<number>>();
+
+export function peakOf(engine: Engine, plan: PlannedRun): Promise<number> {
+  const precision = enginePrecision(plan.config.precision);
+  const key = `${engine.info.deviceClass}/${engine.info.threads}/${precision}`;
+  const known = peaks.get(key) ?? measurePeak(engine, precision);
+  peaks.set(key, known);
+  return known;
+}

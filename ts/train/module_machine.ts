@@ -1,0 +1,143 @@
+import type { Batch } from "../data/loader.ts";
+import type { FileEntry, Module, PlayEntry } from "../engine/module.ts";
+import { integerNames } from "../graph/step_inputs.ts";
+import type { BuiltModule } from "../model/build.ts";
+import { type Parameter, partShape } from "../model/parameters.ts";
+import { type AdamScalars, adamScalars } from "../optim/adamw.ts";
+import type { LossSum, Machine, StateSnapshot, StepNumbers } from "./machine.ts";
+
+/** What adamScalars needs beside the step, its rate and its tokens. */
+export type OptimizerConstants = Omit<AdamScalars, "step" | "lr" | "lossScale">;
+
+const noScalars = { lr: 0, step: 0 };
+
+/** Integers of a play entry by name, in the order of the contract. */
+export const playIntegers = (values: Partial<Record<(typeof integerNames)[number], number>>): Int32Array =>
+  Int32Array.from(integerNames, (name) => values[name] ?? 0);
+
+/** The parts of all parameters as rows of a safetensors file, of one parameter set. */
+export function fileEntries(parameters: readonly Parameter[], set: string, prefix = ""): FileEntry[] {
+  return parameters.flatMap((p) =>
+    p.parts.map((part) => ({
+      name: prefix + part.hfName,
+      tensor: `${set}/${p.name}`,
+      rowStart: part.rowStart,
+      rows: part.rows,
+      shape: [...partShape(p, part)],
+    })),
+  );
+}
+
+const moments = ["adam_m", "adam_v"] as const;
+
+export const modelEntries = (parameters: readonly Parameter[]): FileEntry[] => fileEntries(parameters, "param");
+export const optimizerEntries = (parameters: readonly Parameter[]): FileEntry[] =>
+  moments.flatMap((set) => fileEntries(parameters, set, `${set}/`));
+
+/** Draws the initial weights, each part under its Hugging Face name. */
+export async function initializeWeights(module: Module, parameters: readonly Parameter[], seed: number): Promise<void> {
+  for (const p of parameters)
+    for (const { hfName, rowStart, rows, init } of p.parts)
+      await module.initialize(`param/${p.name}`, { ...init, seed, name: hfName, rowStart, rows });
+}
+
+/** The engine's Module as the training loop uses it. */
+export class ModuleMachine implements Machine {
+  readonly #module: Module;
+  readonly #built: BuiltModule;
+  readonly #constants: OptimizerConstants;
+  /** Ends when everything asked so far has been queued on the device. */
+  #queued: Promise<unknown> = Promise.resolve();
+
+  constructor(module: Module, built: BuiltModule, constants: OptimizerConstants) {
+    this.#module = module;
+    this.#built = built;
+    this.#constants = constants;
+  }
+
+  async step(batch: Batch, step: number, lr: number, signal: AbortSignal): Promise<StepNumbers | null> {
+    const scalars = adamScalars({ ...this.#constants, step, lr, lossScale: 1 / Math.max(1, batch.validTokens) });
+    // Micro-batches of two steps must not mix: a step is queued when the one before it is queued whole.
+    const queued = this.#queued.then(() => this.#queueStep(batch, scalars, signal));
+    this.#queued = queued.catch(() => undefined);
+    const reads = await queued;
+    if (reads === null) return null;
+    const [loss, norm, status] = await Promise.all(reads.tensors);
+    return { loss: loss![0]! / Math.max(1, batch.validTokens), norm: norm![0]!, status: status![0]! };
+  }
+
+  /**
+   * Queues a step one micro-batch ahead of the device, so that a signal is obeyed at the next one; the update goes with
+   * the last. Returns the pending reads of its numbers, in an object so that they are not awaited here.
+   */
+  async #queueStep(batch: Batch, scalars: Float32Array, signal: AbortSignal) {
+    const { microBatch } = this.#built.options;
+    const pieces = batch.sequences / microBatch;
+    let previous: Promise<unknown> = Promise.resolve();
+    let latest: Promise<unknown> = Promise.resolve();
+    for (let i = 0; i < pieces; i++) {
+      await previous;
+      if (signal.aborted) {
+        await latest;
+        return null;
+      }
+      const entries = [this.#accumulate(batch, i, scalars)];
+      if (i === pieces - 1) entries.push({ program: "update", scalars });
+      previous = latest;
+      latest = this.#module.play(entries);
+      latest.catch(() => undefined);
+    }
+    const tensors = ["out/loss", "out/norm", "out/status"].map((name) => this.#module.read(name));
+    const played = latest;
+    return { tensors: tensors.map((read) => played.then(() => read)) };
+  }
+
+  #accumulate(batch: Batch, index: number, scalars: Float32Array): PlayEntry {
+    const { microBatch, length } = this.#built.options;
+    const [from, to] = [index * microBatch * length, (index + 1) * microBatch * length];
+    return {
+      program: "accumulate",
+      inputs: { "io/tokens": batch.tokens.subarray(from, to), "io/targets": batch.targets.subarray(from, to) },
+      scalars,
+      integers: playIntegers({ firstMicroBatch: index === 0 ? 1 : 0 }),
+    };
+  }
+
+  async evaluate(batch: Batch): Promise<LossSum> {
+    const played = this.#module.play([
+      {
+        program: "evaluate",
+        inputs: { "io/tokens": batch.tokens, "io/targets": batch.targets },
+        scalars: adamScalars({ ...this.#constants, ...noScalars, lossScale: 1 }),
+        integers: playIntegers({ firstMicroBatch: 1 }),
+      },
+    ]);
+    const read = this.#module.read("out/eval_loss");
+    read.catch(() => undefined);
+    await played;
+    return { sum: (await read)[0]!, count: batch.validTokens };
+  }
+
+  async snapshot(): Promise<StateSnapshot> {
+    const { parameters } = this.#built;
+    const names = ["param", ...moments].flatMap((set) => parameters.map((p) => `${set}/${p.name}`));
+    const held = await this.#module.snapshot(names);
+    return {
+      writeModel: async (path) => {
+        // transformers asks for this line of metadata.
+        await held.writeSafetensors(path, modelEntries(parameters), { format: "pt" });
+      },
+      writeOptimizer: async (path) => {
+        await held.writeSafetensors(path, optimizerEntries(parameters));
+      },
+      dispose: () => held.dispose(),
+    };
+  }
+
+  /** Reads weights, and the optimizer's moments unless `optimizer` is null. */
+  async load({ model, optimizer }: { model: string; optimizer: string | null }): Promise<void> {
+    const { parameters } = this.#built;
+    await this.#module.loadFile(model, modelEntries(parameters));
+    if (optimizer !== null) await this.#module.loadFile(optimizer, optimizerEntries(parameters));
+  }
+}

@@ -1,0 +1,233 @@
+import { relative } from "node:path";
+import { canonicalHash } from "../config/canonical.ts";
+import { TokenLoader } from "../data/loader.ts";
+import { type Beginning, type BeginOptions, beginRun } from "./begin.ts";
+import { supersedeAfter } from "./checkpoint_folder.ts";
+import { type CheckpointState, checkpointName, NUMERICS_VERSION, STATE_VERSION } from "./checkpoint_state.ts";
+import { decaysOf, type RunSummary } from "./compare.ts";
+import { openRunData, type RunData } from "./datasets.ts";
+import { DetectorSet, detectorsOf } from "./detectors.ts";
+import { type LoadedRun, loadRun, peakOf } from "./device.ts";
+import { evaluateLoss, validationSet } from "./evaluate.ts";
+import { huggingFaceConfig } from "./hf_config.ts";
+import { type LoopResult, type SavePoint, TrainingLoop } from "./loop.ts";
+import { planMilestones } from "./milestones.ts";
+import { type CheckpointRecord, type EvaluationRecord, METRICS_VERSION, type WarningRecord } from "./records.ts";
+import { type Reporter, silentReporter } from "./reporter.ts";
+import { writeRunFile } from "./run_folder.ts";
+import { RunLog } from "./run_log.ts";
+import { CheckpointSaver } from "./saver.ts";
+import type { PlannedRun } from "./setup.ts";
+
+export interface RunOptions extends BeginOptions {
+  /** Where each value of the config came from, for run.json. */
+  sources?: Readonly<Record<string, string>> | undefined;
+  /** Versions for run.json, e.g. { thalweg: "0.1.0" }. */
+  versions?: Readonly<Record<string, string>> | undefined;
+  /** Aborting it saves the last finished step and ends the run with stoppedBy "signal". */
+  signal?: AbortSignal | undefined;
+  reporter?: Reporter | undefined;
+  /** State the share of the measured matrix-multiply peak (a fraction of a second at the start). Default true. */
+  measurePeak?: boolean | undefined;
+}
+
+export interface RunResult extends LoopResult {
+  runDir: string;
+  /** All of the run, earlier starts included. */
+  evaluations: EvaluationRecord[];
+  checkpoints: CheckpointRecord[];
+  warnings: WarningRecord[];
+  /** Validation loss around each finished decay. */
+  decays: RunSummary["decays"];
+}
+
+/**
+ * Trains a run: from a config, or on from a checkpoint, to its end, a signal or the end of the data. Checkpoints,
+ * metrics.jsonl and run.json go to `runDir`. The same config on the same device class gives the same bits, whatever
+ * interruptions.
+ * @throws BAD_CONFIG, BAD_OPTION, BAD_INPUT before anything is written; CORRUPT_DATA, CORRUPT_CHECKPOINT;
+ * OUT_OF_MEMORY; NO_DEVICE; NOT_FINITE when the loss diverged (earlier checkpoints stay); CHECKPOINT_FAILED when the
+ * last checkpoint could not be written.
+ */
+export async function runTraining(options: RunOptions): Promise<RunResult> {
+  await using data = await openRunData(options.config.data);
+  const beginning = await beginRun(options, data);
+  await using loaded = await loadRun(beginning.plan, beginning.start);
+  const log = await openLog(options, beginning, loaded);
+  try {
+    const result = await train(options, data, beginning, loaded, log);
+    const { evaluations, checkpoints, warnings } = log;
+    return { ...result, runDir: options.runDir, evaluations, checkpoints, warnings, decays: decaysOf(evaluations) };
+  } finally {
+    await log.close();
+  }
+}
+
+async function openLog(options: RunOptions, beginning: Beginning, { engine }: LoadedRun): Promise<RunLog> {
+  const { runDir, reporter = silentReporter, sources = {}, versions = {} } = options;
+  const { start, plan, from, lineage } = beginning;
+  const { config, dryRun, microBatch } = plan;
+  const startedAt = Date.now();
+  const ownPast = start.kind === "resume" && start.own;
+  if (ownPast) await supersedeAfter(`${runDir}/checkpoints`, from.step);
+  const log = await RunLog.open({
+    runDir,
+    fromStep: from.step,
+    resumedFrom: "checkpoint" in start ? relative(runDir, start.checkpoint.path) : null,
+    header: {
+      type: "header",
+      version: METRICS_VERSION,
+      run: config.name,
+      startedAt,
+      parameters: dryRun.parameters.total,
+      flopsPerToken: dryRun.flopsPerToken,
+      deviceClass: engine.info.deviceClass,
+    },
+    tensorboard: config.log.tensorboard,
+    reporter,
+  });
+  const { name } = config;
+  const time = new Date(startedAt).toISOString();
+  const device = engine.info;
+  await writeRunFile(runDir, {
+    version: 1,
+    name,
+    startedAt: time,
+    config,
+    sources,
+    versions,
+    device,
+    microBatch,
+    lineage,
+  });
+  return log;
+}
+
+async function train(
+  options: RunOptions,
+  data: RunData,
+  beginning: Beginning,
+  loaded: LoadedRun,
+  log: RunLog,
+): Promise<LoopResult> {
+  const { plan, from, start } = beginning;
+  const { config, schedule, end, dryRun } = plan;
+  const { engine, machine } = loaded;
+  const { reporter = silentReporter, signal = new AbortController().signal } = options;
+  reporter.start(dryRun, from.step);
+  if (from.step === 0) for (const warning of dryRun.warnings) log.record(warning);
+  warnOfOtherDevice(beginning, engine.info.deviceClass, log);
+  const detectors = new DetectorSet(detectorsOf(config.detectors));
+  detectors.replay(log.kept);
+  const loader = trainingLoader(data, beginning);
+  const saver = openSaver(options, data, beginning, log);
+  const own = start.kind === "resume" && start.own;
+  const loop = new TrainingLoop({
+    machine,
+    nextBatch: () => loader.next(config.batch.sequences),
+    schedule,
+    milestones: planMilestones(config, schedule, end),
+    from: { ...from, evaluated: !own || log.evaluations.some((e) => e.step === from.step) },
+    end,
+    peakFlops: options.measurePeak === false ? null : await peakOf(engine, plan),
+    flopsPerToken: dryRun.flopsPerToken,
+    detectors,
+    reporter,
+    record: (record) => log.record(record),
+    evaluate: evaluator(data, plan, loaded),
+    save: (at, required) => {
+      const state = stateOf(beginning, at, engine.info.deviceClass);
+      const copy = () => machine.snapshot();
+      return required ? saver.saveRequired(state, copy) : saver.save(state, copy);
+    },
+    lastGood: async () => {
+      await saver.drain();
+      return saver.newest();
+    },
+    signal,
+  });
+  try {
+    return await loop.run();
+  } finally {
+    await saver.drain();
+  }
+}
+
+function trainingLoader(data: RunData, { plan, from }: Beginning): TokenLoader {
+  const { length } = plan.config.batch;
+  const { seed, onEnd } = plan.config.data;
+  const loader = new TokenLoader(data.train, { length, seed, onEnd });
+  loader.seek(from.cursor.position, from.cursor.offset);
+  return loader;
+}
+
+/** Without validation data there is nothing to measure; the plan has warned. */
+function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: LoadedRun) {
+  if (data.validation === null) return null;
+  const batch = built.options.evalBatch ?? built.options.microBatch;
+  const set = validationSet(data.validation, config.evaluation.sequences, config.batch.length, batch);
+  return (signal: AbortSignal) => evaluateLoss(machine, set, signal);
+}
+
+function openSaver(options: RunOptions, data: RunData, { plan, start, from }: Beginning, log: RunLog): CheckpointSaver {
+  const tokenizer = data.train.tokenizer();
+  const config = JSON.stringify(huggingFaceConfig(plan.model, tokenizer), null, 2);
+  const saver = new CheckpointSaver({
+    runDir: options.runDir,
+    keep: plan.config.checkpoints.keep,
+    companions: { "config.json": `${config}\n`, ...tokenizer.files() },
+    onSaved: (record) => log.record(record),
+    onWarning: (record) => log.record(record),
+    beforePublish: () => log.flush(),
+  });
+  if (start.kind !== "resume" || !start.own) return saver;
+  saver.startedFrom(from.step);
+  // A process killed right after a checkpoint has left no record of it.
+  if (!log.checkpoints.some((c) => c.step === from.step)) {
+    const { step, tokens, occasion, budget } = start.checkpoint.state;
+    const path = `checkpoints/${checkpointName(step)}`;
+    log.record({ type: "checkpoint", step, tokens, path, occasion, budget, bytes: start.checkpoint.bytes });
+  }
+  return saver;
+}
+
+function stateOf({ plan, lineage, dataHash }: Beginning, at: SavePoint, deviceClass: string): CheckpointState {
+  const { config, model, schedule, microBatch } = plan;
+  return {
+    version: STATE_VERSION,
+    step: at.step,
+    tokens: at.tokens,
+    occasion: at.occasion,
+    phase: schedule.phaseAt(at.step).kind,
+    budget: at.budget,
+    data: { ...at.cursor, hash: dataHash, seed: config.data.seed },
+    seed: config.seed,
+    model,
+    microBatch,
+    schedule: { canonical: schedule.canonical, hash: schedule.hash },
+    config,
+    configHash: canonicalHash(config),
+    lineage,
+    deviceClass,
+    numericsVersion: NUMERICS_VERSION,
+  };
+}
+
+/** A continuation elsewhere is allowed, but its bits are not those of an uninterrupted run: said, never hidden. */
+function warnOfOtherDevice({ start, from, plan }: Beginning, deviceClass: string, log: RunLog): void {
+  if (start.kind !== "resume") return;
+  const saved = start.checkpoint.state;
+  const differences = [
+    ...(saved.deviceClass === deviceClass ? [] : [`device class ${saved.deviceClass} (here ${deviceClass})`]),
+    ...(saved.numericsVersion === NUMERICS_VERSION ? [] : [`numerics version ${saved.numericsVersion}`]),
+    ...(saved.microBatch === plan.microBatch ? [] : [`micro-batch ${saved.microBatch} (here ${plan.microBatch})`]),
+  ];
+  if (differences.length === 0) return;
+  log.record({
+    type: "warning",
+    step: from.step,
+    detector: "other-bits",
+    message: `the checkpoint was written with ${differences.join(", ")}: the continuation is sound, but not bit-identical to an uninterrupted run`,
+    suggestion: "Resume on the same device class with the same micro-batch when the bits matter.",
+  });
+}

@@ -1,0 +1,107 @@
+import { totalmem } from "node:os";
+import type { RunConfig } from "../config/schema.ts";
+import { planMemory } from "../engine/engine.ts";
+import type { BuiltModule } from "../model/build.ts";
+import { buildModule } from "../model/build.ts";
+import type { LlamaConfig } from "../model/llama.ts";
+import { adamw } from "../optim/adamw.ts";
+import { buildSchedule, runSteps, type Schedule } from "../schedule/schedule.ts";
+import { openRunData, type RunData, sequencesIn } from "./datasets.ts";
+import { type DryRun, dryRun, type EngineMemory } from "./dryrun.ts";
+import { checkMicroBatch, chooseMicroBatch } from "./microbatch.ts";
+import { enginePrecision, groupRules, resolveModel } from "./model_config.ts";
+
+/** A run worked out: nothing here has touched a device. */
+export interface PlannedRun {
+  config: RunConfig;
+  model: LlamaConfig;
+  schedule: Schedule;
+  /** Last step; null for an open run. */
+  end: number | null;
+  microBatch: number;
+  built: BuiltModule;
+  dryRun: DryRun;
+}
+
+/** What the plan needs to know about the data; null = not known. */
+export interface DataFacts {
+  vocab: number | null;
+  epochSequences: number | null;
+  validationSequences: number | null;
+}
+
+export interface PlanOptions {
+  /** Bytes that may be used, when the config names no limit. Default: nine tenths of what this process may have. */
+  availableBytes?: number;
+  /** The micro-batch of the checkpoint that the run goes on from: `auto` keeps it, since the split decides bits. */
+  savedMicroBatch?: number | null;
+}
+
+export function dataFacts({ train, validation }: RunData, length: number): DataFacts {
+  return {
+    vocab: train.manifest.tokenizer.vocabSize,
+    epochSequences: sequencesIn(train, length),
+    validationSequences: validation ? sequencesIn(validation, length) : 0,
+  };
+}
+
+export function runSchedule(config: RunConfig): { schedule: Schedule; end: number | null } {
+  const schedule = buildSchedule(config.schedule.lr, {
+    tokensPerStep: config.batch.tokens,
+    totalSteps: config.steps,
+  });
+  return { schedule, end: runSteps(config.steps, schedule) };
+}
+
+/** Memory this process may have: that of its container, where one is set, or of the machine. */
+function memoryOfProcess(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+}
+
+/**
+ * Works a run out: model, schedule, Programs, memory, micro-batch. Pure but for the size of the machine.
+ * @throws BAD_CONFIG naming the field; OUT_OF_MEMORY when not even one sequence fits.
+ */
+export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions = {}): PlannedRun {
+  const { schedule, end } = runSchedule(config);
+  const model = resolveModel(config.model, { length: config.batch.length, vocab: data.vocab });
+  const builds = new Map<number, { built: BuiltModule; engine: EngineMemory; plan: DryRun }>();
+  const at = (microBatch: number) => {
+    const known = builds.get(microBatch);
+    if (known) return known;
+    const built = build(config, model, microBatch);
+    const engine = planMemory(built.spec, { device: config.device, threads: config.threads });
+    const plan = dryRun({ config, model, schedule, end, built, engine, microBatch, ...data });
+    builds.set(microBatch, { built, engine, plan });
+    return { built, engine, plan };
+  };
+  const limit = config.memory.limit ?? options.availableBytes ?? 0.9 * memoryOfProcess();
+  const { sequences, length } = config.batch;
+  const asked = config.batch.microBatch === "auto" ? options.savedMicroBatch : config.batch.microBatch;
+  const microBatch = asked
+    ? checkMicroBatch(asked, sequences)
+    : chooseMicroBatch({ sequences, length, limit, needs: (n) => at(n).plan.memory.total });
+  const { built, plan } = at(microBatch);
+  return { config, model, schedule, end, microBatch, built, dryRun: plan };
+}
+
+function build(config: RunConfig, model: LlamaConfig, microBatch: number): BuiltModule {
+  const { memory, evaluation, batch, optimizer } = config;
+  return buildModule(model, {
+    precision: enginePrecision(config.precision),
+    microBatch,
+    length: batch.length,
+    evalBatch: Math.min(microBatch, evaluation.sequences),
+    recompute: memory.recompute,
+    headChunkRows: memory.headChunk === "auto" ? undefined : memory.headChunk,
+    kinds: ["accumulate", "update", "evaluate"],
+    update: adamw({ groups: groupRules(optimizer.groups) }),
+  });
+}
+
+/** The dry run of a config with its data, as `thalweg train --dry-run` prints it. */
+export async function planFromConfig(config: RunConfig): Promise<DryRun> {
+  await using data = await openRunData(config.data);
+  return planRun(config, dataFacts(data, config.batch.length)).dryRun;
+}

@@ -1,0 +1,84 @@
+import { existsSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { ThalwegError } from "../base/errors.ts";
+import { cleanTemporary, newestCheckpoint } from "./checkpoint_folder.ts";
+import type { LineageEntry } from "./checkpoint_state.ts";
+import { type Checkpoint, MANIFEST, readCheckpoint } from "./checkpoint_verify.ts";
+import { MODEL_FILE } from "./saver.ts";
+
+export interface StartOptions {
+  runDir: string;
+  /** "auto": the newest checkpoint of the run directory, or a new start when there is none; else a checkpoint folder. */
+  resume?: "auto" | (string & {}) | undefined;
+  /** Weights only: a checkpoint, a folder with model.safetensors, or a safetensors file. */
+  initFrom?: string | undefined;
+  /** Weights, optimizer and data position of another run's checkpoint, under this run's own plan. */
+  forkFrom?: string | undefined;
+}
+
+/** Where a run begins. */
+export type Start =
+  | { kind: "start"; resumed: boolean }
+  | { kind: "init"; weights: string; resumed: boolean }
+  | { kind: "resume"; checkpoint: Checkpoint; own: boolean }
+  | { kind: "fork"; checkpoint: Checkpoint };
+
+/**
+ * Finds and verifies what a run starts from. Removes torn folders of a killed process.
+ * @throws BAD_OPTION when the options contradict each other or the run directory holds a run that would be overwritten;
+ * CORRUPT_CHECKPOINT naming the file.
+ */
+export async function findStart(options: StartOptions): Promise<Start> {
+  const { runDir, resume, initFrom, forkFrom } = options;
+  const directory = join(runDir, "checkpoints");
+  if (initFrom !== undefined && forkFrom !== undefined)
+    throw new ThalwegError(
+      "BAD_OPTION",
+      "--init-from and --fork-from exclude each other: weights only, or everything.",
+    );
+  await cleanTemporary(directory);
+  if (resume !== undefined && resume !== "auto") return resumeFrom(resume, directory);
+  const newest = resume === "auto" ? await newestCheckpoint(directory) : null;
+  if (newest) return { kind: "resume", checkpoint: newest, own: true };
+  if (resume === undefined) refuseUsed(runDir);
+  const resumed = resume === "auto";
+  if (forkFrom !== undefined) return { kind: "fork", checkpoint: await readCheckpoint(resolve(forkFrom)) };
+  if (initFrom !== undefined) return { kind: "init", weights: await weightsOf(resolve(initFrom)), resumed };
+  return { kind: "start", resumed };
+}
+
+async function resumeFrom(path: string, directory: string): Promise<Start> {
+  const folder = resolve(path);
+  if (!existsSync(folder)) throw new ThalwegError("BAD_OPTION", `--resume ${path}: no such folder.`);
+  return {
+    kind: "resume",
+    checkpoint: await readCheckpoint(folder),
+    own: resolve(folder, "..") === resolve(directory),
+  };
+}
+
+function refuseUsed(runDir: string): void {
+  if (!existsSync(join(runDir, "metrics.jsonl")) && !existsSync(join(runDir, "checkpoints"))) return;
+  throw new ThalwegError(
+    "BAD_OPTION",
+    `${runDir} holds a run already. Use --resume auto to go on with it, or another directory for a new one.`,
+  );
+}
+
+/** The safetensors file of weights at a path; a checkpoint of ours is verified first. */
+async function weightsOf(path: string): Promise<string> {
+  if (!existsSync(path)) throw new ThalwegError("BAD_OPTION", `--init-from ${path}: no such file or folder.`);
+  if (statSync(path).isFile()) return path;
+  if (existsSync(join(path, MANIFEST))) await readCheckpoint(path);
+  const file = join(path, MODEL_FILE);
+  if (existsSync(file)) return file;
+  throw new ThalwegError("BAD_OPTION", `--init-from ${path}: the folder has no ${MODEL_FILE}.`);
+}
+
+/** The lineage after this start. */
+export function extendLineage(before: readonly LineageEntry[], entry: LineageEntry): LineageEntry[] {
+  const last = before.at(-1);
+  // An interruption that changed nothing is no event of the lineage.
+  if (entry.reason === "resume" && last?.scheduleHash === entry.scheduleHash) return [...before];
+  return [...before.filter((e) => e.fromStep < entry.fromStep || e.fromStep === 0), entry];
+}
