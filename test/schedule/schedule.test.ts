@@ -106,43 +106,77 @@ property("the hash tells two peaks apart", (schedule, spec) => {
   expect(buildSchedule({ ...spec, peak: spec.peak * 1.5 }, options).hash !== schedule.hash, "hash is the same");
 });
 
-const refused = (spec: object, text: RegExp, more: object = {}) =>
-  test(`refused: ${text.source}`, (t) => {
+const refused = (promise: string, spec: object, text: RegExp, more: object = {}) =>
+  test(`refused: ${promise}`, (t) => {
     const error = t.throws(() => buildSchedule(spec as ScheduleSpecInput, more), { instanceOf: ThalwegError });
     t.is(error?.code, "BAD_CONFIG");
     t.regex(error?.message ?? "", text);
   });
 
 refused(
+  "a decay that would start before the budget before it ends",
   { peak: 1, wsd_s: { budgets: [300, 600], decay: { steps: [30, 400] } } },
   /schedule\.lr\.wsd_s\.budgets\[1\] is 600 steps, but its decay \(400 steps\) would start at 230, before budgets\[0\] ends at 300/,
 );
 refused(
+  "a decay that would start before the run",
   { peak: 1, wsd_s: { budgets: [300, 4000], decay: { of: "total" } } },
   /budgets\[0\] is 300 steps, but its decay \(400 steps\) would start at -100, before the run begins/,
 );
-refused({ peak: 1, wsd_s: { budgets: [300, 300] } }, /budgets\[1\] is 300 steps, not more than the budget before it/);
-refused({ peak: 1, wsd_s: { budgets: [300, 0.5] } }, /budgets\[1\] is 0.5, a share/);
 refused(
+  "budgets that do not increase",
+  { peak: 1, wsd_s: { budgets: [300, 300] } },
+  /budgets\[1\] is 300 steps, not more than the budget before it/,
+);
+refused(
+  "a budget as a share of the schedule it makes",
+  { peak: 1, wsd_s: { budgets: [300, 0.5] } },
+  /budgets\[1\] is 0.5, a share/,
+);
+refused(
+  "a warm-up that reaches into the first decay",
   { peak: 1, warmup: 280, wsd_s: { budgets: [300] } },
   /warmup is 280 steps, but the first decay begins at step 270/,
 );
-refused({ peak: 1, warmup: 100, cosine: { steps: 100 } }, /warmup is 100 steps/);
 refused(
+  "a warm-up as long as the whole cosine",
+  { peak: 1, warmup: 100, cosine: { steps: 100 } },
+  /warmup is 100 steps/,
+);
+refused(
+  "an inverse decay to 0, which divides by it",
   { peak: 1, wsd: { steps: 100, decay: { floor: 0 } } },
   /decay\.floor is 0; expected a ratio above 0, because an inverse decay to 0 divides/,
 );
-refused({ peak: 1, wsd: { steps: 4 } }, /decay\.fraction gives budget 1 \(4 steps\) a decay of 0 steps/);
-refused({ peak: 1, wsd: {} }, /schedule\.lr\.wsd\.steps is missing/);
-refused({ peak: 1, warmup: "10%", constant: {} }, /warmup is a share of the schedule \(10%\), which has no end/);
 refused(
+  "a decay that rounds to no step",
+  { peak: 1, wsd: { steps: 4 } },
+  /decay\.fraction gives budget 1 \(4 steps\) a decay of 0 steps/,
+);
+refused("WSD without a length", { peak: 1, wsd: {} }, /schedule\.lr\.wsd\.steps is missing/);
+refused(
+  "a warm-up as a share of a schedule without an end",
+  { peak: 1, warmup: "10%", constant: {} },
+  /warmup is a share of the schedule \(10%\), which has no end/,
+);
+refused(
+  "tokens where the size of a step is not known",
   { peak: 1, wsd_s: { budgets: ["1M tokens"] } },
   /budgets\[0\] is 1M tokens, but how many tokens a step reads is not known/,
 );
-refused({ peak: 1 }, /schedule\.lr must have exactly one of constant, cosine, linear, wsd, wsd_s \(found none\)/);
-refused({ peak: 1, constant: {}, cosine: {} }, /\(found constant and cosine\)/);
-refused({ peak: 1, wsd_s: { budgets: [300], decay: { fraction: 0.1, steps: 3 } } }, /exactly one of fraction, steps/);
 refused(
+  "no shape",
+  { peak: 1 },
+  /schedule\.lr must have exactly one of constant, cosine, linear, wsd, wsd_s \(found none\)/,
+);
+refused("two shapes", { peak: 1, constant: {}, cosine: {} }, /\(found constant and cosine\)/);
+refused(
+  "a fraction and a number of steps at once",
+  { peak: 1, wsd_s: { budgets: [300], decay: { fraction: 0.1, steps: 3 } } },
+  /exactly one of fraction, steps/,
+);
+refused(
+  "lengths of decays for other than the given budgets",
   { peak: 1, wsd_s: { budgets: [300, 600], decay: { steps: [30] } } },
   /decay\.steps has 1 lengths for 2 budgets/,
 );

@@ -115,7 +115,7 @@ function lossSeries(run: RunRecords): Series[] {
 }
 
 /** Earlier runs are drawn wider, so that they show behind those that coincide with them. */
-const runWidth = (index: number): number => Math.max(1.4, 3 - index * 0.8);
+const runWidth = (index: number, runs: number): number => (runs === 1 ? 1.8 : Math.max(1.4, 3 - index * 0.8));
 
 /** Loss curves of several runs: validation where every run has some, else smoothed training loss. */
 function comparedSeries(runs: readonly RunRecords[]): { label: string; series: Series[] } {
@@ -123,7 +123,7 @@ function comparedSeries(runs: readonly RunRecords[]): { label: string; series: S
   const series = runs.map((run, i): Series => {
     const training = trainingPoints(run);
     const points = validated ? validationPoints(run) : smooth(training, 2 * Math.ceil(training.length / 100) + 1);
-    return { name: run.name, points, color: palette[i % palette.length]!, width: runWidth(i) };
+    return { name: run.name, points, color: palette[i % palette.length]!, width: runWidth(i, runs.length) };
   });
   return { label: `${validated ? "validation" : "training"} loss (nats per token)`, series };
 }
@@ -138,7 +138,7 @@ export function curvesFigure(runs: readonly RunRecords[], options: CurveOptions 
       name: run.name,
       points: lrPoints(run),
       color: palette[i % palette.length]!,
-      width: runWidth(i),
+      width: runWidth(i, runs.length),
       legend: false,
     }),
   );

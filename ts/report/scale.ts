@@ -42,8 +42,10 @@ export function linearTicks([low, high]: readonly [number, number], count: numbe
   const power = 10 ** Math.floor(Math.log10(rough));
   // Round steps lie a factor 2 or 2.5 apart; the nearest one gives at most 1.5 times as many ticks as asked for.
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough / 1.5)!;
+  const decimals = Math.min(100, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
   const ticks: number[] = [];
-  for (let i = Math.ceil(low / step - 1e-9); i <= high / step + 1e-9; i++) ticks.push(clean(i * step));
+  for (let i = Math.ceil(low / step - 1e-9) + 0; i <= high / step + 1e-9; i++)
+    ticks.push(step < 1 ? Number((i * step).toFixed(decimals)) : i * step);
   return ticks;
 }
 
