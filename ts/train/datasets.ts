@@ -24,6 +24,9 @@ function splitFolders({ train, validation }: RunConfig["data"]): { train: string
   };
 }
 
+/** The folder of the validation split; null when there is none. */
+export const validationFolder = (data: RunConfig["data"]): string | null => splitFolders(data).validation;
+
 /** Opens both splits. @throws BAD_INPUT or CORRUPT_DATA as openDataset does. */
 export async function openRunData(data: RunConfig["data"]): Promise<RunData> {
   const folders = splitFolders(data);

@@ -1,0 +1,133 @@
+import type { Batch } from "../data/loader.ts";
+import { Engine, planMemory } from "../engine/engine.ts";
+import { buildModule } from "../model/build.ts";
+import type { LlamaConfig } from "../model/llama.ts";
+import { counts, preset } from "../model/presets.ts";
+import { adamDefaults, adamw } from "../optim/adamw.ts";
+import { enginePrecision } from "./model_config.ts";
+import { initializeWeights, ModuleMachine } from "./module_machine.ts";
+import { measurePeak } from "./peak.ts";
+import { uniforms } from "./random.ts";
+
+export interface BenchTrainOptions {
+  /** A named size, or the network itself. */
+  preset?: string | undefined;
+  model?: LlamaConfig | undefined;
+  precision?: "fp32" | "bf16" | undefined;
+  /** Sequences in a step and tokens in a sequence. */
+  batch?: number | undefined;
+  length?: number | undefined;
+  microBatch?: number | undefined;
+  /** Steps that count, and steps before them that do not. */
+  steps?: number | undefined;
+  warmup?: number | undefined;
+  threads?: number | undefined;
+  device?: "auto" | "cpu" | "cuda" | undefined;
+  recompute?: "none" | "block" | undefined;
+  seed?: number | undefined;
+  onStep?: ((step: number, milliseconds: number, loss: number) => void) | undefined;
+}
+
+export interface BenchTrainResult {
+  preset: string | null;
+  precision: "fp32" | "bf16";
+  batch: number;
+  length: number;
+  microBatch: number;
+  steps: number;
+  threads: number;
+  deviceClass: string;
+  parameters: number;
+  flopsPerToken: number;
+  /** Tokens per second at the median step. */
+  tokensPerSecond: number;
+  stepMsMedian: number;
+  stepMsMin: number;
+  /** Model FLOP/s at the median step, 1e9. */
+  gflops: number;
+  /** The same over the measured matrix-multiply peak. */
+  share: number;
+  peakGflops: number;
+  peakRssBytes: number;
+  plannedBytes: number;
+  losses: number[];
+}
+
+/** Random tokens, the same for a seed on every machine; targets are tokens one further. */
+export function randomBatch(vocab: number, sequences: number, length: number, seed: number, step: number): Batch {
+  const uniform = uniforms(seed, step);
+  const draw = () => Math.floor(uniform() * vocab);
+  const text = Int32Array.from({ length: sequences * (length + 1) }, draw);
+  const tokens = new Int32Array(sequences * length);
+  const targets = new Int32Array(sequences * length);
+  for (let row = 0; row < sequences; row++) {
+    const from = row * (length + 1);
+    tokens.set(text.subarray(from, from + length), row * length);
+    targets.set(text.subarray(from + 1, from + 1 + length), row * length);
+  }
+  const place = { epoch: 0, position: (step + 1) * sequences, offset: 0 };
+  return { tokens, targets, sequences, length, validTokens: sequences * length, ...place };
+}
+
+/** Times whole training steps (all micro-batches and the update, the loss read back) on random tokens. */
+export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrainResult> {
+  const { precision = "bf16", steps = 10, warmup = 3, seed = 1, threads = 0, device = "auto" } = options;
+  const name = options.model ? null : (options.preset ?? "10m");
+  const base = options.model ?? preset(name!);
+  const { batch = 8, length = Math.min(256, base.maxLength) } = options;
+  const model = { ...base, maxLength: Math.max(length, base.maxLength) };
+  const microBatch = options.microBatch ?? batch;
+  const built = buildModule(model, {
+    precision: enginePrecision(precision),
+    microBatch,
+    length,
+    recompute: options.recompute,
+    kinds: ["accumulate", "update"],
+    update: adamw(),
+  });
+  await using engine = await Engine.create({ device, threads });
+  const module = await engine.load(built.spec);
+  for (const [constant, value] of Object.entries(built.constants)) await module.write(constant, value);
+  await initializeWeights(module, built.parameters, seed);
+  const machine = new ModuleMachine(module, built, adamDefaults);
+  const never = new AbortController().signal;
+  const losses: number[] = [];
+  const times: number[] = [];
+  for (let step = 0; step < warmup + steps; step++) {
+    const tokens = randomBatch(model.vocab, batch, length, seed, step);
+    const start = performance.now();
+    const numbers = (await machine.step(tokens, step, 1e-3, never))!;
+    const milliseconds = performance.now() - start;
+    options.onStep?.(step, milliseconds, numbers.loss);
+    losses.push(numbers.loss);
+    if (step >= warmup) times.push(milliseconds);
+  }
+  const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+  const plan = planMemory(built.spec, { device, threads });
+  const peak = await measurePeak(engine, enginePrecision(precision));
+  const sorted = times.toSorted((a, b) => a - b);
+  const stepMsMedian = sorted[sorted.length >> 1]!;
+  const tokensPerSecond = (batch * length * 1000) / stepMsMedian;
+  const flops = tokensPerSecond * built.flopsPerToken;
+  return {
+    preset: name,
+    precision,
+    batch,
+    length,
+    microBatch,
+    steps,
+    threads: engine.info.threads,
+    deviceClass: engine.info.deviceClass,
+    parameters: counts(model).parameters,
+    flopsPerToken: built.flopsPerToken,
+    tokensPerSecond,
+    stepMsMedian,
+    stepMsMin: sorted[0]!,
+    gflops: flops / 1e9,
+    share: flops / peak,
+    peakGflops: peak / 1e9,
+    peakRssBytes,
+    plannedBytes: plan.persistentBytes + plan.scratchBytes + plan.packedBytes + plan.workspaceBytes,
+    losses,
+  };
+}

@@ -1,0 +1,69 @@
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ThalwegError } from "../base/errors.ts";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizers/index.ts";
+import { Engine } from "../engine/engine.ts";
+import type { Module } from "../engine/module.ts";
+import { type BuildOptions, type BuiltModule, buildModule } from "../model/build.ts";
+import type { LlamaConfig } from "../model/llama.ts";
+import { newestCheckpoint } from "./checkpoint_folder.ts";
+import { type Checkpoint, MANIFEST, readCheckpoint } from "./checkpoint_verify.ts";
+import { modelOfHuggingFace } from "./hf_config.ts";
+import { modelEntries } from "./module_machine.ts";
+import { MODEL_FILE } from "./saver.ts";
+
+/** A trained model on disk: a checkpoint of ours, verified, or a folder as transformers has it. */
+export interface Pretrained {
+  folder: string;
+  model: LlamaConfig;
+  /** null for a folder that is not a Thalweg checkpoint. */
+  checkpoint: Checkpoint | null;
+  /** null when the folder has none. */
+  tokenizer: Tokenizer | null;
+}
+
+/**
+ * Reads what a path names: a checkpoint, a run directory (its newest checkpoint), or a folder with config.json and
+ * model.safetensors. @throws BAD_INPUT when it is none; CORRUPT_CHECKPOINT naming the file.
+ */
+export async function openPretrained(path: string): Promise<Pretrained> {
+  const newest = existsSync(join(path, "checkpoints")) ? await newestCheckpoint(join(path, "checkpoints")) : null;
+  const folder = newest?.path ?? path;
+  const checkpoint = newest ?? (existsSync(join(folder, MANIFEST)) ? await readCheckpoint(folder) : null);
+  const tokenizer = existsSync(join(folder, "tokenizer.json")) ? loadTokenizer(folder) : null;
+  if (checkpoint) return { folder, model: checkpoint.state.model, checkpoint, tokenizer };
+  const config = join(folder, "config.json");
+  if (!existsSync(config) || !existsSync(join(folder, MODEL_FILE)))
+    throw new ThalwegError(
+      "BAD_INPUT",
+      `${path} holds no model: expected a checkpoint (manifest.json), a run directory, or config.json with ${MODEL_FILE}.`,
+    );
+  const json = JSON.parse(await readFile(config, "utf8")) as Record<string, unknown>;
+  return { folder, model: modelOfHuggingFace(json, config), checkpoint: null, tokenizer };
+}
+
+export interface PretrainedModule extends AsyncDisposable {
+  engine: Engine;
+  module: Module;
+  built: BuiltModule;
+}
+
+/** Loads the weights into a Module with the wanted Programs; nothing is trained. */
+export async function loadPretrained(
+  { folder, model }: Pretrained,
+  options: BuildOptions & { device?: "auto" | "cpu" | "cuda" | undefined; threads?: number | undefined },
+): Promise<PretrainedModule> {
+  const { device = "auto", threads = 0, ...build } = options;
+  const built = buildModule(model, build);
+  const engine = await Engine.create({ device, threads });
+  try {
+    const module = await engine.load(built.spec);
+    for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
+    await module.loadFile(join(folder, MODEL_FILE), modelEntries(built.parameters));
+    return { engine, module, built, [Symbol.asyncDispose]: () => engine.dispose() };
+  } catch (error) {
+    await engine.dispose();
+    throw error;
+  }
+}
