@@ -24,19 +24,24 @@ class Writer {
     return at;
   }
   u8(v: number): void {
-    this.#view.setUint8(this.#room(1), v);
+    const at = this.#room(1); // first: it may replace the view
+    this.#view.setUint8(at, v);
   }
   u32(v: number): void {
-    this.#view.setUint32(this.#room(4), v, true);
+    const at = this.#room(4); // first: it may replace the view
+    this.#view.setUint32(at, v, true);
   }
   i32(v: number): void {
-    this.#view.setInt32(this.#room(4), v, true);
+    const at = this.#room(4); // first: it may replace the view
+    this.#view.setInt32(at, v, true);
   }
   u64(v: number): void {
-    this.#view.setBigUint64(this.#room(8), BigInt(v), true);
+    const at = this.#room(8); // first: it may replace the view
+    this.#view.setBigUint64(at, BigInt(v), true);
   }
   f64(v: number): void {
-    this.#view.setFloat64(this.#room(8), v, true);
+    const at = this.#room(8); // first: it may replace the view
+    this.#view.setFloat64(at, v, true);
   }
   text(s: string): void {
     const bytes = new TextEncoder().encode(s);
