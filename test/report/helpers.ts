@@ -1,6 +1,6 @@
-import type { RunRecords } from "../../ts/report/curves.ts";
+import type { Run } from "../../ts/report/curves.ts";
 import { buildSchedule } from "../../ts/schedule/schedule.ts";
-import type { MetricsRecord } from "../../ts/train/records.ts";
+import type { EvaluationRecord, StepRecord } from "../../ts/train/records.ts";
 
 /** Throws unless the text is one well-formed XML element: tags balanced, attributes quoted, no bare & or <. */
 export function checkXml(text: string): void {
@@ -18,11 +18,12 @@ export function checkXml(text: string): void {
 }
 
 /** A small WSD-S run that never took place, whose loss depends on the learning rate as a real one's does. */
-export function madeUpRun(name: string, budgets: readonly number[], decays: boolean): RunRecords {
+export function madeUpRun(name: string, budgets: readonly number[], decays: boolean): Run {
   const spec = { peak: 4e-3, warmup: 30 };
   const wsds = buildSchedule({ ...spec, wsd_s: { budgets: [...budgets] } });
   const schedule = decays ? wsds : buildSchedule({ ...spec, constant: {} }, { totalSteps: wsds.end });
-  const records: MetricsRecord[] = [];
+  const steps: StepRecord[] = [];
+  const evaluations: EvaluationRecord[] = [];
   const noise = (step: number) => Math.sin(step * 12.9898) * 0.06;
   const level = (step: number) =>
     1.6 + 3.8 * Math.exp(-step / 60) + 0.5 * Math.exp(-step / 900) + 25 * schedule.valueAt(Math.max(0, step - 1));
@@ -30,7 +31,7 @@ export function madeUpRun(name: string, budgets: readonly number[], decays: bool
     const lr = schedule.valueAt(step - 1);
     const { kind } = schedule.phaseAt(step - 1);
     const numbers = { gradNorm: 1, tokensPerSecond: 1000 + (step % 7), share: null };
-    records.push({
+    steps.push({
       type: "step",
       step,
       tokens: step * 1024,
@@ -45,7 +46,7 @@ export function madeUpRun(name: string, budgets: readonly number[], decays: bool
     if (!starts && !ends && step % 50 !== 0) continue;
     const occasion = decays && starts ? "pre-decay" : decays && ends ? "post-decay" : "periodic";
     const budget = decays ? ((starts ?? ends)?.index ?? null) : null;
-    records.push({
+    evaluations.push({
       type: "evaluation",
       step,
       tokens: step * 1024,
@@ -56,5 +57,5 @@ export function madeUpRun(name: string, budgets: readonly number[], decays: bool
       lr,
     });
   }
-  return { name, records };
+  return { name, steps, evaluations };
 }

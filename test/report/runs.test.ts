@@ -1,6 +1,6 @@
 import test from "ava";
 import { budgetRows, budgetTable, median, medianGain } from "../../ts/report/budgets.ts";
-import { compareRuns, summarize } from "../../ts/report/compare.ts";
+import { comparisonReport, lrSum } from "../../ts/report/compare.ts";
 import { curvesFigure, curvesSvg, focusRange, lossPlot, smooth } from "../../ts/report/curves.ts";
 import { showSchedule } from "../../ts/report/schedule_report.ts";
 import type { Point } from "../../ts/report/svg_path.ts";
@@ -32,26 +32,31 @@ test("budget rows tell the losses before and after each decay, and the control's
 });
 
 test("a decay that was not finished has no row", (t) => {
-  const cut = { ...wsds, records: wsds.records.filter((record) => record.type !== "header" && record.step < 630) };
+  const cut = { ...wsds, evaluations: wsds.evaluations.filter((evaluation) => evaluation.step < 630) };
   t.is(budgetRows(cut).length, 1);
 });
 
-test("a run of which nothing was recorded is summarized as nothing", (t) => {
-  const empty = summarize({ name: "empty", records: [] });
+test("a run of which nothing was recorded is shown as nothing", (t) => {
+  const empty = { name: "empty", steps: [], evaluations: [] };
+  const { text, svg } = comparisonReport([empty, wsds]);
+  t.regex(text, /^empty +0 +0 +- +- +- +- +- +- +0 +-$/m);
+  t.notThrows(() => checkXml(svg));
+});
+
+test("runs of equal name are told apart by number", (t) => {
   t.deepEqual(
-    [empty.steps, empty.trainingLoss, empty.validationLoss, empty.bestValidation, empty.lrSum],
-    [0, null, null, null, 0],
+    comparisonReport([wsds, control, wsds]).summaries.map((run) => run.name),
+    ["wsds", "control", "wsds (2)"],
   );
-  t.notThrows(() => checkXml(compareRuns([{ name: "empty", records: [] }, wsds]).svg));
 });
 
 test("the sum of the learning rate is that of the schedule, also from every tenth record", (t) => {
   const schedule = buildSchedule({ peak: 4e-3, warmup: 30, wsd_s: { budgets } });
   const exact = showSchedule(schedule).sums.sum;
-  t.true(Math.abs(summarize(wsds).lrSum - exact) < 1e-9);
-  const sparse = wsds.records.filter((record) => record.type === "step" && record.step % 10 === 0);
+  t.true(Math.abs(lrSum(wsds) - exact) < 1e-9);
+  const sparse = wsds.steps.filter((record) => record.step % 10 === 0);
   // a record stands for the ten steps up to it: within a part of a per cent over the ramps
-  t.true(Math.abs(summarize({ name: "s", records: sparse }).lrSum / exact - 1) < 0.01);
+  t.true(Math.abs(lrSum({ steps: sparse }) / exact - 1) < 0.01);
 });
 
 test("figures of runs are well formed; decays are shaded and budgets marked", (t) => {
@@ -66,13 +71,13 @@ test("figures of runs are well formed; decays are shaded and budgets marked", (t
     { from: 1170, to: 1290 },
   ]);
   t.is(figure.panels.length, 2);
-  for (const runs of [[wsds], [wsds, control], [{ name: "empty", records: [] }]])
+  for (const runs of [[wsds], [wsds, control], [{ name: "empty", steps: [], evaluations: [] }]])
     t.notThrows(() => checkXml(curvesSvg(runs)));
   t.true(curvesSvg([wsds]).length < 40_000);
 });
 
 test("comparing gives a line for each run and a column for each budget", (t) => {
-  const { text, csv } = compareRuns([wsds, control]);
+  const { text, csv } = comparisonReport([wsds, control]);
   const lines = text.split("\n");
   t.is(lines.length, 4);
   t.regex(lines[0]!, /budget 1 +budget 2 +budget 3/);

@@ -1,4 +1,4 @@
-import { decaysOf, evaluationsOf, type FinishedDecay, type RunRecords, stepsOf } from "./curves.ts";
+import { decaysOf, evaluationsOf, type FinishedDecay, type Run } from "./curves.ts";
 import { shortNumber } from "./scale.ts";
 import { formatTable } from "./table.ts";
 
@@ -20,7 +20,7 @@ export function median(values: readonly number[]): number | null {
 }
 
 /** A row for each decay that a run has finished. */
-export function budgetRows(run: RunRecords, control?: RunRecords): BudgetRow[] {
+export function budgetRows(run: Run, control?: Run): BudgetRow[] {
   const measured = new Map(control ? evaluationsOf(control).map(({ step, loss }) => [step, loss]) : []);
   return decaysOf(run).map((decay) => {
     const [start, end] = [measured.get(decay.start), measured.get(decay.end)];
@@ -39,12 +39,12 @@ export function medianGain(rows: readonly BudgetRow[]): number | null {
 }
 
 /** Median of the run's speed, in tokens per second; null when it has no steps. */
-export function medianSpeed(run: RunRecords): number | null {
-  return median(stepsOf(run).map((step) => step.tokensPerSecond));
+export function medianSpeed(run: Run): number | null {
+  return median(run.steps.map((step) => step.tokensPerSecond));
 }
 
 /** Budgets as a text table: losses before and after each decay, and the control's where there is one. */
-export function budgetTable(run: RunRecords, control?: RunRecords): string {
+export function budgetTable(run: Run, control?: Run): string {
   const rows = budgetRows(run, control);
   const speed = medianSpeed(run);
   const nats = (value: number | null): string => (value === null ? "-" : value.toFixed(4));

@@ -1,98 +1,71 @@
-import { median, medianSpeed } from "./budgets.ts";
+import { type RunSummary, summarize } from "../train/compare.ts";
 import { csvText } from "./csv.ts";
-import { curvesSvg, decaysOf, evaluationsOf, type RunRecords, stepsOf } from "./curves.ts";
+import { curvesSvg, evaluationsOf, type Run } from "./curves.ts";
 import { shortNumber } from "./scale.ts";
 import { formatTable } from "./table.ts";
 
-/** One run in a line. Losses are in nats per token; null where nothing was measured. */
-export interface RunSummary {
-  readonly name: string;
-  readonly steps: number;
-  readonly tokens: number;
-  /** Median of the last tenth of the training losses, at most 100 of them. */
-  readonly trainingLoss: number | null;
-  readonly validationLoss: number | null;
-  readonly bestValidation: { readonly loss: number; readonly step: number } | null;
-  /** Validation loss after each finished decay. */
-  readonly budgets: readonly { readonly budget: number; readonly step: number; readonly loss: number }[];
-  /** Sum of the learning rate over the recorded steps, each standing for those since the record before it. */
-  readonly lrSum: number;
-  readonly tokensPerSecond: number | null;
-  readonly warnings: number;
-}
-
-export function summarize(run: RunRecords): RunSummary {
-  const steps = stepsOf(run);
-  const evaluations = evaluationsOf(run);
-  const tail = steps.slice(-Math.min(100, Math.ceil(steps.length / 10))).map((step) => step.loss);
-  const best = evaluations.reduce<RunSummary["bestValidation"]>(
-    (least, { loss, step }) => (least === null || loss < least.loss ? { loss, step } : least),
-    null,
-  );
-  return {
-    name: run.name,
-    steps: steps.at(-1)?.step ?? 0,
-    tokens: steps.at(-1)?.tokens ?? 0,
-    trainingLoss: steps.length === 0 ? null : median(tail),
-    validationLoss: evaluations.at(-1)?.loss ?? null,
-    bestValidation: best,
-    budgets: decaysOf(run).map(({ budget, end, after }) => ({ budget, step: end, loss: after })),
-    lrSum: steps.reduce((sum, { lr, step }, i) => sum + lr * (step - (steps[i - 1]?.step ?? 0)), 0),
-    tokensPerSecond: medianSpeed(run),
-    warnings: run.records.filter((record) => record.type === "warning").length,
-  };
-}
-
-export interface Comparison {
+export interface ComparisonReport {
   readonly summaries: readonly RunSummary[];
+  /** A line for each run, a column for the loss after each budget. */
   readonly text: string;
+  /** Losses and learning rates in one figure. */
   readonly svg: string;
   /** run,kind,step,tokens,loss,lr: every training and validation loss of every run. */
   readonly csv: string;
 }
 
-/** Runs side by side: a line each, their losses after each budget, and their curves in one figure. */
-export function compareRuns(runs: readonly RunRecords[]): Comparison {
-  const summaries = runs.map(summarize);
-  const nats = (value: number | null | undefined): string =>
-    value === null || value === undefined ? "-" : value.toFixed(4);
-  const budgets = [...new Set(summaries.flatMap((run) => run.budgets.map(({ budget }) => budget)))].sort(
-    (a, b) => a - b,
-  );
-  const titles = [
-    "steps",
-    "tokens",
-    "training",
-    "validation",
-    "best",
-    "at step",
-    ...budgets.map((b) => `budget ${b + 1}`),
-    "sum of lr",
-    "tokens/s",
-    "warnings",
-  ];
+/** Runs side by side. Runs of equal name are numbered. */
+export function comparisonReport(given: readonly Run[]): ComparisonReport {
+  const runs = given.map((run, i) => {
+    const before = given.slice(0, i).filter((other) => other.name === run.name).length;
+    return before === 0 ? run : { ...run, name: `${run.name} (${before + 1})` };
+  });
+  const summaries = runs.map((run) => summarize({ ...run, path: "" }));
+  const tables = summaries.map((summary, i) => cellsOf(summary, runs[i]!, budgetsOf(summaries)));
   const text = formatTable(
-    [{ title: "run" }, ...titles.map((title) => ({ title, align: "right" as const }))],
-    summaries.map((run) => [
-      run.name,
-      String(run.steps),
-      shortNumber(run.tokens),
-      nats(run.trainingLoss),
-      nats(run.validationLoss),
-      nats(run.bestValidation?.loss),
-      run.bestValidation ? String(run.bestValidation.step) : "-",
-      ...budgets.map((b) => nats(run.budgets.find(({ budget }) => budget === b)?.loss)),
-      shortNumber(run.lrSum, 4),
-      run.tokensPerSecond === null ? "-" : shortNumber(run.tokensPerSecond),
-      String(run.warnings),
-    ]),
+    [{ title: "run" }, ...titlesOf(budgetsOf(summaries)).map((title) => ({ title, align: "right" as const }))],
+    tables,
   );
   return { summaries, text, svg: curvesSvg(runs), csv: lossCsv(runs) };
 }
 
-function lossCsv(runs: readonly RunRecords[]): string {
+/** The sum of the learning rate over a run; a record stands for the steps since the one before it. */
+export function lrSum({ steps }: Pick<Run, "steps">): number {
+  return steps.reduce((sum, { lr, step }, i) => sum + lr * (step - (steps[i - 1]?.step ?? 0)), 0);
+}
+
+const budgetsOf = (summaries: readonly RunSummary[]): number[] =>
+  [...new Set(summaries.flatMap((run) => run.decays.map(({ budget }) => budget)))].sort((a, b) => a - b);
+
+const titlesOf = (budgets: readonly number[]): string[] => [
+  "steps",
+  "tokens",
+  "training",
+  "validation",
+  "best",
+  ...budgets.map((budget) => `budget ${budget + 1}`),
+  "sum of lr",
+  "tokens/s",
+];
+
+function cellsOf(summary: RunSummary, run: Run, budgets: readonly number[]): string[] {
+  const nats = (value: number | null | undefined): string => value?.toFixed(4) ?? "-";
+  return [
+    summary.name,
+    String(summary.steps),
+    shortNumber(summary.tokens),
+    nats(summary.trainLoss),
+    nats(summary.validationLoss),
+    nats(summary.bestValidationLoss),
+    ...budgets.map((b) => nats(summary.decays.find(({ budget }) => budget === b)?.after)),
+    shortNumber(lrSum(run), 4),
+    summary.tokensPerSecond === null ? "-" : shortNumber(summary.tokensPerSecond),
+  ];
+}
+
+function lossCsv(runs: readonly Run[]): string {
   const rows = runs.flatMap((run) => [
-    ...stepsOf(run).map(({ step, tokens, loss, lr }) => [run.name, "training", step, tokens, loss, lr]),
+    ...run.steps.map(({ step, tokens, loss, lr }) => [run.name, "training", step, tokens, loss, lr]),
     ...evaluationsOf(run).map(({ step, tokens, loss, lr }) => [run.name, "validation", step, tokens, loss, lr]),
   ]);
   return csvText(["run", "kind", "step", "tokens", "loss", "lr"], rows);

@@ -1,26 +1,21 @@
-import type { EvaluationRecord, MetricsRecord, StepRecord } from "../train/records.ts";
+import type { RunMetrics } from "../train/compare.ts";
+import type { EvaluationRecord } from "../train/records.ts";
 import { shortNumber } from "./scale.ts";
 import { type Figure, type Panel, palette, type Series, svgFigure } from "./svg.ts";
 import type { Point } from "./svg_path.ts";
 import { terminalPlot } from "./terminal.ts";
 
-/** A run's records under the name shown for it. */
-export interface RunRecords {
-  readonly name: string;
-  readonly records: readonly MetricsRecord[];
-}
+/** What figures and tables need of a run; `loadRun` of ts/train/compare.ts reads it. */
+export type Run = Pick<RunMetrics, "name" | "steps" | "evaluations">;
 
 export interface CurveOptions {
   readonly title?: string;
   readonly subtitle?: string;
 }
 
-export const stepsOf = ({ records }: RunRecords): StepRecord[] => records.filter((record) => record.type === "step");
-
 /** One evaluation for each step, the last one made there. */
-export function evaluationsOf({ records }: RunRecords): EvaluationRecord[] {
-  const byStep = new Map<number, EvaluationRecord>();
-  for (const record of records) if (record.type === "evaluation") byStep.set(record.step, record);
+export function evaluationsOf({ evaluations }: Run): EvaluationRecord[] {
+  const byStep = new Map(evaluations.map((evaluation) => [evaluation.step, evaluation]));
   return [...byStep.values()].sort((a, b) => a.step - b.step);
 }
 
@@ -34,11 +29,11 @@ export interface FinishedDecay {
 }
 
 /** The decays whose two evaluations stand in the records, in order. */
-export function decaysOf({ records }: RunRecords): FinishedDecay[] {
+export function decaysOf({ evaluations }: Run): FinishedDecay[] {
   const before = new Map<number, EvaluationRecord>();
   const decays = new Map<number, FinishedDecay>();
-  for (const record of records) {
-    if (record.type !== "evaluation" || record.budget === null) continue;
+  for (const record of evaluations) {
+    if (record.budget === null) continue;
     if (record.occasion === "pre-decay") before.set(record.budget, record);
     const start = before.get(record.budget);
     if (record.occasion === "pre-decay" || start === undefined || record.step <= start.step) continue;
@@ -85,12 +80,12 @@ export function focusRange(curves: readonly (readonly Point[])[]): [number, numb
   return [low - slack, high + slack];
 }
 
-const trainingPoints = (run: RunRecords): Point[] => stepsOf(run).map(({ step, loss }) => [step, loss]);
-const validationPoints = (run: RunRecords): Point[] => evaluationsOf(run).map(({ step, loss }) => [step, loss]);
-const lrPoints = (run: RunRecords): Point[] => stepsOf(run).map(({ step, lr }) => [step, lr]);
+const trainingPoints = (run: Run): Point[] => run.steps.map(({ step, loss }) => [step, loss]);
+const validationPoints = (run: Run): Point[] => evaluationsOf(run).map(({ step, loss }) => [step, loss]);
+const lrPoints = (run: Run): Point[] => run.steps.map(({ step, lr }) => [step, lr]);
 
 /** Loss curves of one run: training (each step, and smoothed) and validation. */
-function lossSeries(run: RunRecords): Series[] {
+function lossSeries(run: Run): Series[] {
   const training = trainingPoints(run);
   const validation = validationPoints(run);
   const window = 2 * Math.ceil(training.length / 200) + 1;
@@ -118,7 +113,7 @@ function lossSeries(run: RunRecords): Series[] {
 const runWidth = (index: number, runs: number): number => (runs === 1 ? 1.8 : Math.max(1.4, 3 - index * 0.8));
 
 /** Loss curves of several runs: validation where every run has some, else smoothed training loss. */
-function comparedSeries(runs: readonly RunRecords[]): { label: string; series: Series[] } {
+function comparedSeries(runs: readonly Run[]): { label: string; series: Series[] } {
   const validated = runs.every((run) => validationPoints(run).length > 1);
   const series = runs.map((run, i): Series => {
     const training = trainingPoints(run);
@@ -129,7 +124,7 @@ function comparedSeries(runs: readonly RunRecords[]): { label: string; series: S
 }
 
 /** Loss above, learning rate below, over the same steps; decays shaded, ends of budgets marked. */
-export function curvesFigure(runs: readonly RunRecords[], options: CurveOptions = {}): Figure {
+export function curvesFigure(runs: readonly Run[], options: CurveOptions = {}): Figure {
   const single = runs.length === 1 ? runs[0]! : undefined;
   const loss = single ? { label: "loss (nats per token)", series: lossSeries(single) } : comparedSeries(runs);
   const range = focusRange(loss.series.map((series) => series.points));
@@ -160,12 +155,12 @@ export function curvesFigure(runs: readonly RunRecords[], options: CurveOptions 
 }
 
 /** The figure of one or several runs as SVG. */
-export function curvesSvg(runs: readonly RunRecords[], options: CurveOptions = {}): string {
+export function curvesSvg(runs: readonly Run[], options: CurveOptions = {}): string {
   return svgFigure(curvesFigure(runs, options));
 }
 
 /** A run's smoothed training loss, drawn for the terminal. */
-export function lossPlot(run: RunRecords, size: { width?: number; height?: number } = {}): string {
+export function lossPlot(run: Run, size: { width?: number; height?: number } = {}): string {
   const training = trainingPoints(run);
   const curve = smooth(training, 2 * Math.ceil(training.length / 100) + 1);
   const range = focusRange([curve]);
