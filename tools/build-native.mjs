@@ -29,13 +29,22 @@ if (flag("--cuda")) {
 const sanitize = value("--sanitize") ?? "";
 const dir = value("--dir") ?? (sanitize ? "out/sanitize" : "out/native");
 run("cmake", [
-  "-S", ".", "-B", dir,
+  "-S",
+  ".",
+  "-B",
+  dir,
   `-DCMAKE_BUILD_TYPE=${flag("--debug") ? "Debug" : "Release"}`,
   `-DTHALWEG_SANITIZE=${sanitize}`,
   `-DTHALWEG_TESTS=${flag("--tests") || sanitize ? "ON" : "OFF"}`,
   `-DTHALWEG_ADDON=${sanitize ? "OFF" : "ON"}`,
 ]);
-run("cmake", ["--build", dir, "--parallel", String(availableParallelism()), ...(value("--target") ? ["--target", value("--target")] : [])]);
+run("cmake", [
+  "--build",
+  dir,
+  "--parallel",
+  String(availableParallelism()),
+  ...(value("--target") ? ["--target", value("--target")] : []),
+]);
 
 if (!sanitize && !value("--target")) {
   mkdirSync(join(root, "build/Release"), { recursive: true });

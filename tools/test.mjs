@@ -48,7 +48,15 @@ function lint() {
 }
 
 function native() {
-  const { ok, text } = run("ctest", ["--test-dir", "out/native", "--output-on-failure", "-V", "-Q", "-O", "out/native/ctest.log"]);
+  const { ok, text } = run("ctest", [
+    "--test-dir",
+    "out/native",
+    "--output-on-failure",
+    "-V",
+    "-Q",
+    "-O",
+    "out/native/ctest.log",
+  ]);
   const log = spawnSync("cat", [join(root, "out/native/ctest.log")], { encoding: "utf8", maxBuffer: 1 << 28 }).stdout;
   let ran = 0;
   for (const [, p, f] of log.matchAll(/tests: (\d+) passed, (\d+) failed/g)) {
@@ -58,7 +66,13 @@ function native() {
   }
   // A crash prints no summary line: count it as a failure of its own.
   if (!ok && !/tests: \d+ passed, [1-9]\d* failed/.test(log)) failed++;
-  if (!ok) process.stdout.write(log.split("\n").filter((l) => /FAIL|\*\*\*|:\d+: /.test(l)).join("\n") + "\n");
+  if (!ok)
+    process.stdout.write(
+      log
+        .split("\n")
+        .filter((l) => /FAIL|\*\*\*|:\d+: /.test(l))
+        .join("\n") + "\n",
+    );
   console.log(`${ok ? "ok  " : "FAIL"} ctest: ${ran} native tests${text ? "" : ""}`);
 }
 

@@ -1,0 +1,4 @@
+#!/bin/sh
+# Stands in for node-gyp under prebuildify (--node-gyp tools/gyp-shim.sh): the addon uses Node-API only, so no headers of a
+# particular node are needed, and none are downloaded. The arguments (rebuild --target=... --arch=...) are not used.
+exec node "$(dirname "$0")/gyp-cmake.mjs"
