@@ -58,8 +58,8 @@ function mergeInPlace(commands: readonly TapeCommand[], blocks: Map<Tensor, Bloc
     for (const [output, input] of Object.entries(c.rule.inplace ?? {})) {
       const to = c.outputs[output];
       const from = c.inputs[input];
-      if (!to || !from || to.base || from.base) continue;
-      const target = blocks.get(to);
+      if (!to || !from) continue;
+      const target = blocks.get(to); // a view has no block of its own
       const source = blocks.get(from);
       if (!target || !source || target === source || target.bytes !== source.bytes) continue;
       if (source.end !== index || target.start !== index) continue;
