@@ -123,15 +123,14 @@ class PrepareJob {
     for (const part of parts) await mkdir(join(this.folder, part), { recursive: true });
     try {
       await this.readAll(files, validationFiles.length);
-    } catch (error) {
-      for (const part of parts) await this.writers[part].abandon();
-      throw error;
+      this.refuseEmpty();
+      const train = await this.finish("train");
+      if (this.writers.validation.documents > 0) return { train, validation: await this.finish("validation") };
+      await rm(join(this.folder, "validation"), { recursive: true });
+      return { train, validation: null };
+    } finally {
+      for (const part of parts) await this.writers[part].close();
     }
-    this.refuseEmpty();
-    const train = await this.finish("train");
-    if (this.writers.validation.documents > 0) return { train, validation: await this.finish("validation") };
-    await rm(join(this.folder, "validation"), { recursive: true });
-    return { train, validation: null };
   }
 
   private async readAll(files: readonly InputFile[], validationFiles: number): Promise<void> {

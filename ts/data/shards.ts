@@ -120,8 +120,8 @@ export class DatasetWriter {
     return manifest;
   }
 
-  /** Closes what is open after a failure; what was written stays incomplete. */
-  async abandon(): Promise<void> {
+  /** Closes what a failure left open; what was written stays incomplete. */
+  async close(): Promise<void> {
     await this.current?.close();
     this.current = null;
   }
@@ -132,8 +132,10 @@ export class DatasetWriter {
   }
 
   private async closeShard(): Promise<void> {
-    this.shards.push(await this.current!.finish());
+    const entry = await this.current!.finish();
+    await this.current!.close();
     this.current = null;
+    this.shards.push(entry);
   }
 }
 
@@ -170,6 +172,7 @@ class ShardWriter {
     this.ends.push(this.tokens);
   }
 
+  /** Writes what follows the tokens, then the header, and gives the file its name. */
   async finish(): Promise<ShardEntry> {
     const documents = this.ends.length;
     const { tokenType, tokens } = this;
@@ -190,7 +193,6 @@ class ShardWriter {
     await this.handle.write(table, 0, table.length, this.position);
     await this.handle.write(headerBytes_, 0, headerBytes_.length, 0);
     await this.handle.sync();
-    await this.handle.close();
     await rename(`${this.path}.tmp`, this.path);
     const hash = sha256(headerBytes_, table).toString("hex");
     return { file: this.file, bytes: layout.fileBytes, tokens, documents, hash };
