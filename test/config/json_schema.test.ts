@@ -3,6 +3,7 @@ import test from "ava";
 import { runJsonSchema } from "../../ts/config/json_schema.ts";
 import { loadRunConfig } from "../../ts/config/load.ts";
 import { planRun } from "../../ts/schedule/run_plan.ts";
+import { resolveModel } from "../../ts/train/model_config.ts";
 
 const configs = new URL("../../configs/", import.meta.url);
 
@@ -24,8 +25,11 @@ test("every field says what it is for", (t) => {
 });
 
 for (const name of readdirSync(configs).filter((file) => file.endsWith(".yaml"))) {
-  test(`configs/${name} loads, and its schedule fits together`, async (t) => {
+  test(`configs/${name} loads, and its model and schedule fit together`, async (t) => {
     const loaded = await loadRunConfig(new URL(name, configs).pathname);
     t.true(planRun(loaded).steps! > 0);
+    const length = loaded.config.batch.length;
+    const model = resolveModel(loaded.config.model, { length, vocab: 256 });
+    t.true(model.maxLength >= length);
   });
 }

@@ -54,13 +54,13 @@ const model = z
   });
 
 const data = z.strictObject({
-  train: z.string().min(1).describe("Folder of token shards made by `thalweg data prepare`."),
+  train: z.string().min(1).describe("Folder that `thalweg data prepare` made, or one split of it."),
   validation: z
     .string()
     .min(1)
     .nullable()
     .default(null)
-    .describe("Folder of validation shards. Default: the split inside `train`."),
+    .describe("Validation split. Default: the one inside or beside `train`, where there is one."),
   seed: seed.optional().describe("Seed of the data order. Default: the run's seed."),
   onEnd: z
     .enum(["repeat", "stop"])
