@@ -47,6 +47,11 @@ export async function openRunData(data: RunConfig["data"]): Promise<RunData> {
   }
 }
 
+/** The same for a dry run, which may plan for data that are not here yet: null when the training folder does not exist. */
+export async function openRunDataIfPresent(data: RunConfig["data"]): Promise<RunData | null> {
+  return existsSync(data.train) ? openRunData(data) : null;
+}
+
 /** Sequences of `length` in a dataset; the last token is only a target. */
 export const sequencesIn = (dataset: Dataset, length: number): number =>
   Math.max(0, Math.floor((dataset.tokens - 1) / length));

@@ -1,0 +1,106 @@
+import { Engine } from "../engine/engine.ts";
+import type { Program, ProgramCommand } from "../engine/program.ts";
+import { commandCost } from "../graph/program.ts";
+import { buildModule } from "../model/build.ts";
+import { preset } from "../model/presets.ts";
+import { adamDefaults, adamScalars, adamw } from "../optim/adamw.ts";
+import { randomBatch } from "./benchmark.ts";
+import { enginePrecision } from "./model_config.ts";
+import { initializeWeights, playIntegers } from "./module_machine.ts";
+
+export interface BenchOpsOptions {
+  preset?: string | undefined;
+  precision?: "fp32" | "bf16" | undefined;
+  batch?: number | undefined;
+  length?: number | undefined;
+  /** Training steps measured; a command's time is its median over them. */
+  steps?: number | undefined;
+  threads?: number | undefined;
+}
+
+/** All commands of a training step with the same op and shapes. */
+export interface OpTiming {
+  op: string;
+  shapes: string;
+  calls: number;
+  /** Per call, median. */
+  milliseconds: number;
+  gflops: number;
+  /** Bytes of all operands over the time. */
+  gigabytesPerSecond: number;
+  /** Share of the step's kernel time, 0..1. */
+  share: number;
+}
+
+/**
+ * Times every kernel of a training step where it stands: in the Program, on the data and in the cache state that training
+ * gives it.
+ */
+export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
+  const { precision = "bf16", batch = 8, steps = 7, threads = 0 } = options;
+  const base = preset(options.preset ?? "10m");
+  const length = options.length ?? Math.min(256, base.maxLength);
+  const model = { ...base, maxLength: Math.max(length, base.maxLength) };
+  const built = buildModule(model, {
+    precision: enginePrecision(precision),
+    microBatch: batch,
+    length,
+    kinds: ["accumulate", "update"],
+    update: adamw(),
+  });
+  await using engine = await Engine.create({ threads });
+  const module = await engine.load(built.spec);
+  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
+  await initializeWeights(module, built.parameters, 1);
+  const commands = ["accumulate", "update"].flatMap((name) => {
+    const program = built.programs[name]!;
+    return program.commands.map((command) => ({ program, command }));
+  });
+  const seconds: number[][] = commands.map(() => []);
+  for (let step = 0; step < steps + 1; step++) {
+    const { tokens, targets } = randomBatch(model.vocab, batch, length, 1, step);
+    const scalars = adamScalars({ ...adamDefaults, step, lr: 1e-3, lossScale: 1 / tokens.length });
+    const { profile } = await module.play(
+      [
+        {
+          program: "accumulate",
+          inputs: { "io/tokens": tokens, "io/targets": targets },
+          integers: playIntegers({ firstMicroBatch: 1 }),
+          scalars,
+        },
+        { program: "update", scalars },
+      ],
+      { profile: true },
+    );
+    if (step > 0) profile!.forEach((p, i) => void seconds[i]!.push(p.seconds));
+  }
+  return summarize(commands, seconds.map(median));
+}
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+
+function shapesOf(program: Program, c: ProgramCommand): string {
+  const shapes = c.operands.flatMap((i) => (i < 0 ? [] : [`[${program.tensors[i]!.shape.join(",")}]`]));
+  return shapes.slice(0, 3).join(" ");
+}
+
+function summarize(commands: readonly { program: Program; command: ProgramCommand }[], times: number[]): OpTiming[] {
+  const total = times.reduce((a, b) => a + b, 0);
+  const groups = new Map<string, { op: string; shapes: string; times: number[]; flops: number; bytes: number }>();
+  commands.forEach(({ program, command }, i) => {
+    const shapes = shapesOf(program, command);
+    const key = `${command.op} ${shapes}`;
+    const { flops, bytes } = commandCost(program, command);
+    const group = groups.get(key) ?? { op: command.op, shapes, times: [], flops, bytes };
+    group.times.push(times[i]!);
+    groups.set(key, group);
+  });
+  return [...groups.values()]
+    .map(({ op, shapes, times: own, flops, bytes }) => {
+      const each = median(own);
+      const share = own.reduce((a, b) => a + b, 0) / total;
+      const rates = { gflops: flops / each / 1e9, gigabytesPerSecond: bytes / each / 1e9 };
+      return { op, shapes, calls: own.length, milliseconds: 1e3 * each, ...rates, share };
+    })
+    .sort((a, b) => b.share - a.share);
+}
