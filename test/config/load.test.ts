@@ -54,7 +54,7 @@ test("overrides are YAML, win over the file, and say so in the sources", async (
   t.is(config.memory.limit, 8 * 2 ** 30);
   t.is(config.optimizer.beta1, 0.8);
   t.is(config.optimizer.beta2, 0.95);
-  t.deepEqual(config.optimizer.groups, [{ match: "kind:norm", lrScale: 3, weightDecayScale: 1 }]);
+  t.deepEqual(config.optimizer.groups, [{ match: "kind:norm", lrScale: 3 }]);
   t.is(config.data.seed, 7);
   t.is(sources["schedule.lr.peak"], "override schedule.lr.peak=1e-3");
 });
@@ -167,6 +167,17 @@ refused("a root that is not a mapping", "- 1\n", "a.yaml:1  the config must be a
 refused("a circle of extends", "extends: b.yaml", "a.yaml  extends makes a circle: a.yaml -> b.yaml -> a.yaml.", [], {
   "b.yaml": "extends: a.yaml",
 });
+test("an override says no more than it says: a group's learning rate leaves its weight decay alone", async (t) => {
+  const { config } = await load(minimal, ["optimizer.groups=[{match: 'kind:norm', lrScale: 2}]"]);
+  t.is(config.optimizer.groups[0]?.weightDecayScale, undefined);
+});
+
+refused(
+  "an override of a field with a dash, as an unknown field",
+  minimal,
+  "override schedule.lr.wsd-s=3  schedule.lr.wsd-s is not a known field. Did you mean wsd_s?",
+  ["schedule.lr.wsd-s=3"],
+);
 refused("an override without a value", minimal, 'override "seed" is not of the form field.name=value.', ["seed"]);
 refused(
   "an override past the end of a list",

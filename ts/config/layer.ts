@@ -72,9 +72,9 @@ export interface Override {
 export function parseOverride(text: string): Override {
   const equals = text.indexOf("=");
   const name = equals < 0 ? "" : text.slice(0, equals).trim();
-  if (!/^[A-Za-z_]\w*(\.\w+|\[\d+\])*$/.test(name))
+  if (!/^[A-Za-z_][\w-]*(\.[\w-]+|\[\d+\])*$/.test(name))
     throw new ThalwegError("BAD_OPTION", `override ${JSON.stringify(text)} is not of the form field.name=value.`);
-  const path = name.match(/\w+/g)!.map((part) => (/^\d+$/.test(part) ? Number(part) : part));
+  const path = name.match(/[\w-]+/g)!.map((part) => (/^\d+$/.test(part) ? Number(part) : part));
   if (path.includes("__proto__")) throw new ThalwegError("BAD_OPTION", `override ${text} names no field.`);
   try {
     return { path, value: parse(text.slice(equals + 1)), text };

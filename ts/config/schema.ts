@@ -108,12 +108,19 @@ const optimizer = z.strictObject({
             "kind:norm, kind:embedding, kind:linear, or a regular expression on parameter names",
           )
           .describe('"kind:norm", "kind:embedding", "kind:linear", or a regular expression on the parameter name.'),
-        lrScale: z.number().nonnegative().default(1).describe("Factor on the learning rate of these parameters."),
-        weightDecayScale: z.number().nonnegative().default(1).describe("Factor on their weight decay."),
+        lrScale: z.number().nonnegative().optional().describe("Factor on the learning rate of these parameters."),
+        // No default: a group that only changes the learning rate of the norms must not switch their weight decay on.
+        weightDecayScale: z
+          .number()
+          .nonnegative()
+          .optional()
+          .describe("Factor on their weight decay. Default: 1 for linear weights, 0 for norms and embeddings."),
       }),
     )
     .default([])
-    .describe("Parameters with their own learning rate or weight decay; the first group that matches wins."),
+    .describe(
+      "Parameters with their own learning rate or weight decay; for each factor the first group that matches and states it wins.",
+    ),
 });
 
 function isParameterMatch(text: string): boolean {

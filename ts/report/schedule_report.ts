@@ -82,21 +82,26 @@ export function showSchedule(schedule: Schedule, options: ScheduleReportOptions 
     sums,
     json,
     text: text.filter((part) => part !== null).join("\n"),
-    svg: svgFigure({
-      title: name,
-      subtitle: sumsText(sums),
-      xLabel: "step",
-      panels: [
-        {
-          label: "learning rate",
-          series: [{ name: "learning rate", legend: false, points }],
-          range: [0, schedule.peak * 1.04],
-        },
-      ],
-      guides: budgets.map(({ index, end }) => ({ x: end, label: `budget ${index + 1}: ${end}` })),
-      bands: budgets.map(({ decayStart, end }) => ({ from: decayStart, to: end })),
-    }),
-    csv: csvText(["step", "lr"], points),
+    // Drawn when asked for: a long schedule's CSV is large.
+    get svg() {
+      return svgFigure({
+        title: name,
+        subtitle: sumsText(sums),
+        xLabel: "step",
+        panels: [
+          {
+            label: "learning rate",
+            series: [{ name: "learning rate", legend: false, points }],
+            range: [0, schedule.peak * 1.04],
+          },
+        ],
+        guides: budgets.map(({ index, end }) => ({ x: end, label: `budget ${index + 1}: ${end}` })),
+        bands: budgets.map(({ decayStart, end }) => ({ from: decayStart, to: end })),
+      });
+    },
+    get csv() {
+      return csvText(["step", "lr"], points);
+    },
   };
 }
 
