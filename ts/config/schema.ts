@@ -6,16 +6,6 @@ const count = z.int().nonnegative();
 const atLeastOne = z.int().positive();
 const seed = z.int().nonnegative();
 
-/** Values of the model fields that neither the preset nor the config states; ts/model applies them last. */
-export const modelDefaults = {
-  ropeTheta: 10000,
-  normEps: 1e-5,
-  tied: false,
-  qkNorm: false,
-  zLoss: 0,
-  init: { scheme: "paper" },
-} as const;
-
 const init = z.strictObject({
   scheme: z
     .enum(["paper", "gpt2"])
@@ -233,9 +223,6 @@ export interface RunConfig extends Omit<Parsed, "data" | "batch"> {
   data: Omit<Parsed["data"], "seed"> & { seed: number };
   batch: Omit<Parsed["batch"], "sequences" | "tokens"> & { sequences: number; tokens: number };
 }
-
-/** The model section as written: every field may be absent, see modelDefaults. */
-export type ModelSection = RunConfig["model"];
 
 /** Fills in values that follow from others. `parsed` has passed runSchema. Resolving twice changes nothing. */
 export function resolveRun(parsed: Parsed): RunConfig {
