@@ -75,22 +75,27 @@ export interface Cost {
   bytes: number;
 }
 
+/** What one command does. Throws BAD_PROGRAM when it does not fit its op. */
+export function commandCost(program: Program, c: ProgramCommand): Cost {
+  const call = callOf(program, c);
+  const operands = { inputs: pick(call, call.rule.inputs), outputs: pick(call, call.rule.outputs) };
+  const { dims } = infer(call.rule, c.label, operands, call.attributes, { precision: "f32" });
+  let bytes = 0;
+  for (const t of Object.values(call.operands)) if (t) bytes += numel(t.shape) * dtypeBytes[t.dtype];
+  return { calls: 1, flops: call.rule.flops(dims), bytes };
+}
+
 /** What one replay of a Program does, in all and per op family. Throws BAD_PROGRAM when a command does not fit its op. */
 export function programCost(program: Program): { total: Cost; byFamily: Record<string, Cost> } {
   const total: Cost = { calls: 0, flops: 0, bytes: 0 };
   const byFamily: Record<string, Cost> = {};
   for (const c of program.commands) {
-    const call = callOf(program, c);
-    const operands = { inputs: pick(call, call.rule.inputs), outputs: pick(call, call.rule.outputs) };
-    const { dims } = infer(call.rule, c.label, operands, call.attributes, { precision: "f32" });
-    const flops = call.rule.flops(dims);
-    let bytes = 0;
-    for (const t of Object.values(call.operands)) if (t) bytes += numel(t.shape) * dtypeBytes[t.dtype];
+    const one = commandCost(program, c);
     const family = (byFamily[familyOf.get(c.op)!] ??= { calls: 0, flops: 0, bytes: 0 });
     for (const cost of [total, family]) {
       cost.calls += 1;
-      cost.flops += flops;
-      cost.bytes += bytes;
+      cost.flops += one.flops;
+      cost.bytes += one.bytes;
     }
   }
   return { total, byFamily };

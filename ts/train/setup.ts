@@ -6,7 +6,7 @@ import { buildModule } from "../model/build.ts";
 import type { LlamaConfig } from "../model/llama.ts";
 import { adamw } from "../optim/adamw.ts";
 import { buildSchedule, runSteps, type Schedule } from "../schedule/schedule.ts";
-import { openRunData, type RunData, sequencesIn } from "./datasets.ts";
+import { openRunDataIfPresent, type RunData, sequencesIn } from "./datasets.ts";
 import { type DryRun, dryRun, type EngineMemory } from "./dryrun.ts";
 import { checkMicroBatch, chooseMicroBatch } from "./microbatch.ts";
 import { enginePrecision, groupRules, resolveModel } from "./model_config.ts";
@@ -100,8 +100,9 @@ function build(config: RunConfig, model: LlamaConfig, microBatch: number): Built
   });
 }
 
-/** The dry run of a config with its data, as `thalweg train --dry-run` prints it. */
-export async function planFromConfig(config: RunConfig): Promise<DryRun> {
-  await using data = await openRunData(config.data);
-  return planRun(config, dataFacts(data, config.batch.length)).dryRun;
+/** A config worked out with its data, where they are here already: what `thalweg train --dry-run` prints. */
+export async function planFromConfig(config: RunConfig): Promise<PlannedRun> {
+  await using data = await openRunDataIfPresent(config.data);
+  const unknown = { vocab: null, epochSequences: null, validationSequences: null };
+  return planRun(config, data ? dataFacts(data, config.batch.length) : unknown);
 }

@@ -1,0 +1,74 @@
+import { defineCommand, defineGroup, jsonOption } from "../command.ts";
+import { note, print, printJson } from "../output.ts";
+
+const sizes = {
+  preset: { type: "string", default: "10m", describe: "A model preset." },
+  precision: { choices: ["fp32", "bf16"] as const, default: "bf16" as const, describe: "Compute precision." },
+  batch: { type: "number", describe: "Sequences in a step. Default: 8, or 4 for 124m." },
+  seq: { type: "number", describe: "Tokens in a sequence. Default: 256." },
+  threads: { type: "number", default: 0, describe: "CPU threads; 0 for every CPU allowed." },
+  json: jsonOption,
+} as const;
+
+/** The batch of the published comparison. */
+const batchOf = (preset: string, batch: number | undefined): number => batch ?? (preset === "124m" ? 4 : 8);
+
+const train = defineCommand({
+  command: "train",
+  describe: "Tokens per second of whole training steps on random tokens",
+  options: { ...sizes, steps: { type: "number", default: 10, describe: "Steps measured." } },
+  run: async (args) => {
+    const { benchTrain } = await import("../../train/benchmark.ts");
+    const { preset, precision, seq, steps, threads, batch } = args;
+    const result = await benchTrain({
+      preset,
+      precision,
+      steps,
+      threads,
+      length: seq,
+      batch: batchOf(preset, batch),
+      onStep: (step, ms, loss) => note(`step ${step}  ${ms.toFixed(1)} ms  loss ${loss.toFixed(4)}`),
+    });
+    if (args.json) return printJson(result);
+    print(
+      `${preset} ${precision} on ${result.deviceClass}, ${result.threads} threads: ${result.tokensPerSecond.toFixed(0)} tokens/s (median step ${result.stepMsMedian.toFixed(1)} ms), ${result.gflops.toFixed(0)} GFLOP/s = ${(100 * result.share).toFixed(0)}% of the measured matmul rate, peak memory ${(result.peakRssBytes / 2 ** 20).toFixed(0)} MiB`,
+    );
+  },
+});
+
+const ops = defineCommand({
+  command: "ops",
+  describe: "Time, FLOP/s and bandwidth of every kernel of a training step",
+  options: { ...sizes, steps: { type: "number", default: 7, describe: "Steps measured." } },
+  run: async (args) => {
+    const [{ benchOps }, { formatTable }] = await Promise.all([
+      import("../../train/benchmark_ops.ts"),
+      import("../../report/table.ts"),
+    ]);
+    const { preset, precision, seq, steps, threads, batch } = args;
+    const timings = await benchOps({
+      preset,
+      precision,
+      steps,
+      threads,
+      length: seq,
+      batch: batchOf(preset, batch),
+    });
+    if (args.json) return printJson(timings);
+    const right = (title: string) => ({ title, align: "right" as const });
+    const rows = timings.map((t) => [
+      t.op,
+      t.shapes,
+      String(t.calls),
+      t.milliseconds.toFixed(3),
+      t.gflops.toFixed(0),
+      t.gigabytesPerSecond.toFixed(1),
+      `${(100 * t.share).toFixed(1)}%`,
+    ]);
+    print(
+      formatTable(["op", "shapes", right("calls"), right("ms"), right("GFLOP/s"), right("GB/s"), right("share")], rows),
+    );
+  },
+});
+
+export const bench = defineGroup("bench", "Measure speed", [train, ops]);

@@ -1,0 +1,42 @@
+#!/usr/bin/env node
+import yargs from "yargs";
+import { exitCodeOf } from "../base/errors.ts";
+import { commands } from "./commands/index.ts";
+import { printError } from "./output.ts";
+import { version } from "./version.ts";
+
+/** Set when a handler starts: an error before that is yargs' own, about the command line. */
+let started = false;
+
+function parser(args: readonly string[]) {
+  const y = yargs(args)
+    .scriptName("thalweg")
+    .usage("$0 <command>\n\nTrain language models under warmup-stable-decay schedules, and measure what they do.")
+    .version(version())
+    .parserConfiguration({ "strip-aliased": true, "parse-positional-numbers": false })
+    .strict()
+    .recommendCommands()
+    .demandCommand(1, "Name a command; `thalweg --help` lists them.")
+    .exitProcess(false)
+    .fail(false)
+    .wrap(Math.min(110, process.stdout.columns ?? 110))
+    .completion("completion", "Print a completion script for bash or zsh: add it to your shell's start-up file.")
+    .middleware(() => {
+      started = true;
+    });
+  for (const command of commands) y.command(command);
+  return y;
+}
+
+/** Runs one command line; returns the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    await parser(args).parseAsync();
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    printError(error);
+    return started ? exitCodeOf(error) : 2;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

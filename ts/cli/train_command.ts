@@ -1,0 +1,64 @@
+import { join } from "node:path";
+import { ExitCode } from "../base/errors.ts";
+import { type LoadedConfig, loadRunConfig } from "../config/load.ts";
+import { formatDryRun } from "../report/dry_run.ts";
+import { planRun as checkSchedule } from "../schedule/index.ts";
+import { progressReporter } from "../train/progress.ts";
+import { silentReporter } from "../train/reporter.ts";
+import type { DriftPolicy } from "../train/resume.ts";
+import { runTraining } from "../train/run.ts";
+import { planFromConfig } from "../train/setup.ts";
+import { StopSignals } from "../train/signals.ts";
+import { note, print, printJson } from "./output.ts";
+import { version } from "./version.ts";
+
+export interface TrainArguments {
+  config: string;
+  overrides: readonly string[];
+  out: string | undefined;
+  resume: string | undefined;
+  "on-drift": DriftPolicy;
+  "init-from": string | undefined;
+  "fork-from": string | undefined;
+  "dry-run": boolean;
+  quiet: boolean;
+  json: boolean;
+}
+
+/** What `thalweg train` does; returns its exit code. */
+export async function runTrainCommand(args: TrainArguments): Promise<number> {
+  const loaded = await loadRunConfig(args.config, args.overrides);
+  checkSchedule(loaded); // an impossible schedule is answered with its line of the file
+  if (args["dry-run"]) return printDryRun(loaded, args.json);
+  using signals = new StopSignals({
+    onFirst: (name) => note(`${name}: saving the last finished step; a second one stops at once`),
+  }).install();
+  const result = await runTraining({
+    config: loaded.config,
+    sources: loaded.sources,
+    versions: { thalweg: version(), node: process.versions.node },
+    runDir: args.out ?? join("runs", loaded.config.name),
+    resume: args.resume,
+    onDrift: args["on-drift"],
+    initFrom: args["init-from"],
+    forkFrom: args["fork-from"],
+    signal: signals.signal,
+    reporter: args.json
+      ? progressReporter({ stream: process.stdout, json: true })
+      : args.quiet
+        ? silentReporter
+        : progressReporter({ stream: process.stderr }),
+  });
+  if (args.json) printJson({ type: "result", ...result });
+  else print(`${result.runDir}: step ${result.step}, ${result.tokens} tokens, stopped by ${result.stoppedBy}`);
+  if (result.stoppedBy !== "signal") return ExitCode.ok;
+  note(`To go on: thalweg train ${[args.config, ...args.overrides].join(" ")} --out ${result.runDir} --resume auto`);
+  return ExitCode.savedRunAgain;
+}
+
+async function printDryRun({ config }: LoadedConfig, json: boolean): Promise<number> {
+  const plan = (await planFromConfig(config)).dryRun;
+  if (json) printJson(plan);
+  else print(formatDryRun(plan));
+  return ExitCode.ok;
+}
