@@ -58,12 +58,13 @@ export class MetricsWriter {
   }
 
   /**
-   * Opens the file of a run that goes on at `step`: records of later steps are dropped, those up to `step` stay.
-   * Returns the records kept, so that the caller knows what was measured already.
+   * Opens the file of a run that goes on at `step`: records of later steps are dropped, those up to `step` stay. With
+   * null the run starts over and nothing stays. Returns the records kept, so that the caller knows what was measured.
    */
-  static async reopen(path: string, step: number): Promise<{ writer: MetricsWriter; kept: MetricsRecord[] }> {
+  static async reopen(path: string, step: number | null): Promise<{ writer: MetricsWriter; kept: MetricsRecord[] }> {
     if (!existsSync(path)) return { writer: await MetricsWriter.create(path), kept: [] };
-    const kept = (await readMetrics(path)).filter((r) => r.type === "header" || r.step <= step);
+    const records = step === null ? [] : await readMetrics(path);
+    const kept = records.filter((r) => r.type === "header" || r.step <= step!);
     await writeFileAtomic(path, kept.map(line).join(""));
     return { writer: await MetricsWriter.create(path), kept };
   }

@@ -72,8 +72,7 @@ async function openLog(options: RunOptions, beginning: Beginning, { engine }: Lo
   if (ownPast) await supersedeAfter(`${runDir}/checkpoints`, from.step);
   const log = await RunLog.open({
     runDir,
-    fromStep: from.step,
-    resumedFrom: "checkpoint" in start ? relative(runDir, start.checkpoint.path) : null,
+    goesOn: "checkpoint" in start ? { step: from.step, from: relative(runDir, start.checkpoint.path) } : null,
     header: {
       type: "header",
       version: METRICS_VERSION,
@@ -222,7 +221,8 @@ function warnOfOtherDevice({ start, from, plan }: Beginning, deviceClass: string
     ...(saved.numericsVersion === NUMERICS_VERSION ? [] : [`numerics version ${saved.numericsVersion}`]),
     ...(saved.microBatch === plan.microBatch ? [] : [`micro-batch ${saved.microBatch} (here ${plan.microBatch})`]),
   ];
-  if (differences.length === 0) return;
+  const said = log.warnings.some((w) => w.detector === "other-bits" && w.step === from.step);
+  if (differences.length === 0 || said) return;
   log.record({
     type: "warning",
     step: from.step,

@@ -8,10 +8,8 @@ import { TensorBoardWriter } from "./tensorboard.ts";
 
 export interface RunLogOptions {
   runDir: string;
-  /** Records of later steps are dropped. */
-  fromStep: number;
-  /** What the run went on from; null for a new one. */
-  resumedFrom: string | null;
+  /** The step and the checkpoint that the run goes on from: records of later steps are dropped. null: it starts anew. */
+  goesOn: { step: number; from: string } | null;
   header: HeaderRecord;
   tensorboard: boolean;
   reporter: Reporter;
@@ -40,13 +38,12 @@ export class RunLog {
   }
 
   static async open(options: RunLogOptions): Promise<RunLog> {
-    const { runDir, fromStep, resumedFrom, header } = options;
+    const { runDir, goesOn, header } = options;
     await mkdir(runDir, { recursive: true });
-    const { writer, kept } = await MetricsWriter.reopen(join(runDir, METRICS_FILE), fromStep);
+    const { writer, kept } = await MetricsWriter.reopen(join(runDir, METRICS_FILE), goesOn?.step ?? null);
     const log = new RunLog(writer, kept, options);
     if (!kept.some((r) => r.type === "header")) writer.append(header);
-    if (resumedFrom !== null)
-      writer.append({ type: "resume", step: fromStep, from: resumedFrom, startedAt: header.startedAt });
+    if (goesOn) writer.append({ type: "resume", ...goesOn, startedAt: header.startedAt });
     return log;
   }
 
