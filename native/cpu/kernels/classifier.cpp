@@ -15,7 +15,7 @@ namespace thalweg::cpu::THALWEG_ISA {
 
 namespace {
 
-constexpr int64_t kChunk = 2048;
+constexpr int64_t kChunk = 4096;
 /** Stands for the maximum of a chunk of -inf, so that -inf - max is -inf and not NaN. */
 constexpr float kLowest = -3.0e38f;
 
@@ -52,7 +52,7 @@ THALWEG_INLINE float chunk_sum(const T* x, int64_t count, float peak, float* exp
   F a = zero(), b = zero();
   int64_t i = 0;
   for (; i + 2 * kWidth <= count; i += 2 * kWidth) {
-    const F e0 = exp(load(x + i) - top), e1 = exp(load(x + i + kWidth) - top);
+    const F e0 = exp_nonpositive(load(x + i) - top), e1 = exp_nonpositive(load(x + i + kWidth) - top);
     a = a + e0;
     b = b + e1;
     if constexpr (kStore) {
@@ -62,7 +62,7 @@ THALWEG_INLINE float chunk_sum(const T* x, int64_t count, float peak, float* exp
   }
   for_lanes(
       count - i, [&](int64_t j, int n) __attribute__((always_inline)) {
-        const F e = select(first_lanes(n), exp(load_part(x + i + j, n) - top), zero());
+        const F e = select(first_lanes(n), exp_nonpositive(load_part(x + i + j, n) - top), zero());
         a = a + e;
         if constexpr (kStore) store_part(exps + i + j, e, n);
       });

@@ -42,8 +42,10 @@ THALWEG_INLINE void store_n(float* p, F x, int n) { _mm512_mask_storeu_ps(p, fir
 THALWEG_INLINE F widen(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
 THALWEG_INLINE __m256i narrow(F x) {
   const __m512i bits = _mm512_castps_si512(x);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  // half - 1, plus 1 where the last kept bit is odd: ties go to even.
+  const M odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  __m512i rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  rounded = _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1));
   const M nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
   rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
@@ -213,21 +215,40 @@ THALWEG_INLINE F scale_by_power(F x, F n) {
 }
 #endif
 
+#if THALWEG_SIMD >= 1
+THALWEG_INLINE float add_quarters(__m128 x) {
+  const __m128 pairs = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)));
+}
+THALWEG_INLINE float max_quarters(__m128 x) {
+  const __m128 pairs = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(pairs, _mm_movehdup_ps(pairs)));
+}
+#endif
+
 /** Sum of the lanes, in a fixed order (pairs at half distance). */
 THALWEG_INLINE float reduce_add(F x) {
-  float lane[kWidth];
-  store(lane, x);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-  return lane[0];
+#if THALWEG_SIMD >= 2
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  return add_quarters(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#elif THALWEG_SIMD == 1
+  return add_quarters(_mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+#else
+  return (x[0] + x[2]) + (x[1] + x[3]);
+#endif
 }
+
 /** Largest lane; a NaN lane may be dropped. */
 THALWEG_INLINE float reduce_max(F x) {
-  float lane[kWidth];
-  store(lane, x);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-  return lane[0];
+#if THALWEG_SIMD >= 2
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  return max_quarters(_mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#elif THALWEG_SIMD == 1
+  return max_quarters(_mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+#else
+  const float even = x[0] > x[2] ? x[0] : x[2], odd = x[1] > x[3] ? x[1] : x[3];
+  return even > odd ? even : odd;
+#endif
 }
 THALWEG_INLINE double reduce_add(H x) {
   double total = x[0];
@@ -236,26 +257,45 @@ THALWEG_INLINE double reduce_add(H x) {
 }
 
 /**
- * e^x, at most 2 ulp from the true value over the whole range (subnormal results included); -inf gives 0, +inf and
- * everything above 88.73 gives inf, NaN stays NaN. Reduction and polynomial of Cephes expf (Moshier).
+ * e^x for -104 <= x <= 89 or NaN: x = n ln 2 + r with n integral (adding 1.5 * 2^23 rounds it), ln 2 in two parts as in
+ * Cephes (Moshier), then 1 + r + r^2 P(r), P of degree 4 interpolated at Chebyshev nodes (relative error 1.1e-8). Bound
+ * by the arithmetic ports with AVX-512: handling several vectors step by step was measured and gains nothing.
  */
-THALWEG_INLINE F exp(F x) {
-  x = min(set1(89.0f), max(set1(-104.0f), x));
-  const F n = round_even(x * set1(1.44269504088896341f));
+THALWEG_INLINE F exp_bounded(F x) {
+  const F magic = set1(12582912.0f);
+  const F n = fma(x, set1(1.44269504088896341f), magic) - magic;
   F r = fma(n, set1(-0.693359375f), x);
   r = fma(n, set1(2.12194440e-4f), r);
-  F p = set1(1.9875691500e-4f);
-  p = fma(p, r, set1(1.3981999507e-3f));
-  p = fma(p, r, set1(8.3334519073e-3f));
-  p = fma(p, r, set1(4.1665795894e-2f));
-  p = fma(p, r, set1(1.6666665459e-1f));
-  p = fma(p, r, set1(5.0000001201e-1f));
-  p = fma(p * r, r, r) + set1(1.0f);
+  F p = fma(set1(0x1.6d113cp-10f), r, set1(0x1.120ba2p-7f));
+  p = fma(p, r, set1(0x1.55551ap-5f));
+  p = fma(p, r, set1(0x1.5554dcp-3f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
   return scale_by_power(p, n);
 }
 
-/** 1 / (1 + e^-x). Exact limits at both ends: e^-x may be inf (0) or 0 (1). */
-THALWEG_INLINE F sigmoid(F x) { return set1(1.0f) / (set1(1.0f) + exp(-x)); }
+/**
+ * e^x, at most 2 ulp from the true value over the whole range (subnormal results included); -inf gives 0, +inf and
+ * everything above 88.73 gives inf, NaN stays NaN.
+ */
+THALWEG_INLINE F exp(F x) { return exp_bounded(min(set1(89.0f), max(set1(-104.0f), x))); }
+
+/** e^x for x <= 0 (or NaN), as in a softmax: one bound less. */
+THALWEG_INLINE F exp_nonpositive(F x) { return exp_bounded(max(set1(-104.0f), x)); }
+
+/** 1 / x within 2 ulp for 1e-38 <= x <= 1e38. */
+THALWEG_INLINE F reciprocal(F x) {
+#if THALWEG_SIMD >= 2
+  const F guess = _mm512_rcp14_ps(x);  // 14 bits, then one Newton step: a third of a division's cost
+  return guess * fma(-x, guess, set1(2.0f));
+#else
+  return set1(1.0f) / x;
+#endif
+}
+
+/** 1 / (1 + e^-x) within 4 ulp; below -87 it stays at e^-87 = 1.6e-38, NaN stays NaN. */
+THALWEG_INLINE F sigmoid(F x) { return reciprocal(set1(1.0f) + exp_bounded(-min(set1(104.0f), max(set1(-87.0f), x)))); }
 
 /** 1 / sqrt(x), two correctly rounded steps. */
 THALWEG_INLINE F rsqrt(F x) { return set1(1.0f) / sqrt(x); }
