@@ -1,6 +1,7 @@
-import { execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import test from "ava";
 import { Engine } from "../../ts/engine/engine.ts";
 import { buildModule } from "../../ts/model/build.ts";
@@ -96,6 +97,8 @@ test("a config.json written for transformers reads back as the same network", (t
   });
 });
 
+const call = promisify(execFile);
+
 const script = `
 import sys, json, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -109,7 +112,7 @@ json.dump({"ids": ids, "logits": logits.flatten().tolist()}, open(out, "w"))
 test("transformers loads a checkpoint folder as it is, with equal tokens and logits", async (t) => {
   const python = process.env.THALWEG_PYTHON ?? "python3";
   try {
-    execFileSync(python, ["-c", "import torch, transformers"], { stdio: "ignore" });
+    await call(python, ["-c", "import torch, transformers"]);
   } catch {
     t.log(`skipped: ${python} has no transformers (THALWEG_PYTHON names another one)`);
     t.pass();
@@ -117,7 +120,7 @@ test("transformers loads a checkpoint folder as it is, with equal tokens and log
   }
   const out = join(workplace, "logits.json");
   writeFileSync(join(workplace, "load.py"), script);
-  execFileSync(python, [join(workplace, "load.py"), last(), out], { stdio: "pipe" });
+  await call(python, [join(workplace, "load.py"), last(), out]);
   const { ids, logits } = JSON.parse(readFileSync(out, "utf8")) as { ids: number[]; logits: number[] };
   t.deepEqual(ids, [...Buffer.from("the river ru")]);
   const built = buildModule(smallModel(), { precision: "f32", microBatch: 1, length: 12, kinds: ["logits"] });

@@ -38,6 +38,7 @@ export function formatDryRun(plan: DryRun): string {
         ["activations and scratch", formatBytes(memory.scratch)],
         ...held.map(([purpose, bytes]) => [`  ${purpose}`, formatBytes(bytes ?? 0)]),
         ["kernel workspace", formatBytes(memory.workspace)],
+        ["checkpoint being written", formatBytes(memory.checkpointCopy)],
         ["inputs, outputs, caches", formatBytes(memory.io)],
         ["total", formatBytes(memory.total)],
       ],

@@ -28,18 +28,6 @@ export interface RunSummary {
   tokensPerSecond: number | null;
 }
 
-/** A curve for a figure: points (x, y) of one run. */
-export interface Curve {
-  name: string;
-  x: number[];
-  y: number[];
-}
-
-export interface Comparison {
-  runs: RunSummary[];
-  figures: { trainLoss: Curve[]; validationLoss: Curve[]; lr: Curve[] };
-}
-
 /** Reads a run directory (or a metrics.jsonl). @throws BAD_INPUT when it has none; CORRUPT_DATA naming the line. */
 export async function loadRun(path: string): Promise<RunMetrics> {
   const file = path.endsWith(".jsonl") ? path : join(path, "metrics.jsonl");
@@ -85,28 +73,4 @@ export function decaysOf(evaluations: readonly EvaluationRecord[]): RunSummary["
       const before = evaluations.find((e) => e.occasion === "pre-decay" && e.budget === budget)?.loss ?? null;
       return { budget: budget!, step, before, after, drop: before === null ? null : before - after };
     });
-}
-
-/** Puts runs side by side: a table line and curves for each. Runs of equal name get a number. */
-export async function compareRuns(paths: readonly string[]): Promise<Comparison> {
-  const loaded = await Promise.all(paths.map(loadRun));
-  const seen = new Map<string, number>();
-  const runs = loaded.map((run) => {
-    const times = (seen.get(run.name) ?? 0) + 1;
-    seen.set(run.name, times);
-    return times === 1 ? run : { ...run, name: `${run.name} (${times})` };
-  });
-  const curve = (run: RunMetrics, points: readonly (StepRecord | EvaluationRecord)[], y: "loss" | "lr"): Curve => ({
-    name: run.name,
-    x: points.map((p) => p.step),
-    y: points.map((p) => p[y]),
-  });
-  return {
-    runs: runs.map(summarize),
-    figures: {
-      trainLoss: runs.map((run) => curve(run, run.steps, "loss")),
-      validationLoss: runs.map((run) => curve(run, run.evaluations, "loss")),
-      lr: runs.map((run) => curve(run, run.steps, "lr")),
-    },
-  };
 }

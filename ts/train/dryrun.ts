@@ -30,6 +30,8 @@ export interface DryRun {
     scratchByPurpose: Partial<Record<string, number>>;
     packedWeights: number;
     workspace: number;
+    /** Weights and moments once more while a checkpoint is being written. */
+    checkpointCopy: number;
   };
   flopsPerToken: number;
   /** FLOPs of the whole run; null for an open one. */
@@ -72,7 +74,8 @@ export function dryRun(input: DryRunInput): DryRun {
   const epochTokens = epochSequences === null ? null : epochSequences * config.batch.length;
   const { parameters, nonEmbedding } = counts(model);
   const { io, gradients, optimizer, scratch, scratchByPurpose } = memory;
-  const extra = engine.packedBytes + engine.workspaceBytes;
+  const checkpointCopy = memory.parameters + optimizer;
+  const extra = engine.packedBytes + engine.workspaceBytes + checkpointCopy;
   return {
     name: config.name,
     model,
@@ -87,6 +90,7 @@ export function dryRun(input: DryRunInput): DryRun {
       scratchByPurpose,
       packedWeights: engine.packedBytes,
       workspace: engine.workspaceBytes,
+      checkpointCopy,
     },
     flopsPerToken: built.flopsPerToken,
     flops: tokens === null ? null : tokens * built.flopsPerToken,
