@@ -9,7 +9,11 @@ const rows = (batch: Batch, from = batch.tokens): number[][] =>
 
 async function walk(loader: TokenLoader, splits: readonly number[]): Promise<number[][]> {
   const all: number[][] = [];
-  for (const sequences of splits) all.push(...rows((await loader.next(sequences))!));
+  for (const sequences of splits) {
+    const batch = rows((await loader.next(sequences))!);
+    if (batch.length !== sequences) throw new Error(`asked for ${sequences} sequences, got ${batch.length}`);
+    all.push(...batch);
+  }
   return all;
 }
 

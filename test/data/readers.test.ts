@@ -116,3 +116,20 @@ test("splits and lines do not depend on where the file is cut into chunks", asyn
     files.reduce((sum, file) => sum + file.bytes, 0),
   );
 });
+
+test("a separator that lies across two chunks is found, wherever it is cut", async (t) => {
+  const chunk = 2 ** 20;
+  const folder = temporaryFolder(t);
+  const cases = [
+    { textSplit: "endoftext", separator: "<|endoftext|>" },
+    { textSplit: "blank-line", separator: "\r\n \r\n\t\n" },
+  ] as const;
+  for (const { textSplit, separator } of cases) {
+    for (let cut = 0; cut <= separator.length; cut++) {
+      const first = "x".repeat(chunk - cut);
+      writeTree(folder, { "a.txt": `${first}${separator} second` });
+      const got = texts(await read([join(folder, "a.txt")], { textSplit }));
+      t.true(got.length === 2 && got[0] === first && got[1] === " second", `${textSplit} cut at ${cut}`);
+    }
+  }
+});

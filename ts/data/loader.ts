@@ -83,7 +83,6 @@ export class TokenLoader {
     if (!Number.isSafeInteger(offset) || offset < 0 || offset >= this.blockLength)
       throw new RangeError(`offset ${offset} is not in 0..${this.blockLength - 1}`);
     this.place = { position, offset };
-    this.ahead = null;
   }
 
   /** Tokens of a sequence from now on; what is left of a block too short for one is skipped. */
@@ -94,7 +93,6 @@ export class TokenLoader {
         `sequence length ${length} is not in 1..${this.blockLength}, the block length`,
       );
     this.length = length;
-    this.ahead = null;
   }
 
   /**
@@ -115,6 +113,7 @@ export class TokenLoader {
     return batch;
   }
 
+  /** All that decides a batch: a batch read ahead for anything else is of no use. */
   private keyOf(sequences: number): string {
     return `${this.place.position}:${this.place.offset}:${this.length}:${sequences}`;
   }

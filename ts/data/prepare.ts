@@ -78,9 +78,11 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
   try {
     const job = new PrepareJob(options, tokenizer, partial, started);
     const made = await job.run();
-    if (options.overwrite) await rm(output, { recursive: true, force: true });
+    const replaced = options.overwrite && (await exists(output));
+    if (replaced) await rename(output, `${partial}-replaced`);
     await rename(partial, output);
     await syncFolder(dirname(output));
+    if (replaced) await rm(`${partial}-replaced`, { recursive: true, force: true });
     return { output, ...made, report: job.report, seconds: (performance.now() - started) / 1000 };
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
@@ -253,7 +255,7 @@ async function removeLeftovers(output: string): Promise<void> {
   const prefix = `${basename(output)}.partial-`;
   for (const entry of await readdir(parent)) {
     if (!entry.startsWith(prefix)) continue;
-    const pid = Number(entry.slice(prefix.length));
+    const pid = Number.parseInt(entry.slice(prefix.length), 10);
     if (pid !== process.pid && isAlive(pid)) continue;
     await rm(join(parent, entry), { recursive: true, force: true });
   }

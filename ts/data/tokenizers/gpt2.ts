@@ -11,7 +11,7 @@ import { endOfText, type Tokenizer } from "./tokenizer.ts";
 const words =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
 
-const cachedWords = 1 << 16;
+const cachedWords = 1 << 17;
 const longestCachedWord = 64;
 
 /** Byte-level BPE (Radford et al. 2019) over ranked tokens; <|endoftext|> follows the last rank. */
