@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "native/base/cpu_features.h"
+#include "native/base/memory.h"
 #include "native/cpu/kernels.h"
 #include "native/ops/step_inputs.h"
 
@@ -19,11 +20,11 @@ struct Setting {
   int64_t batch, seq, heads, kv_heads, dim;
 };
 
-Tensor tensor(std::vector<uint8_t>& memory, DType type, int64_t rows, int64_t width, bool random) {
+Tensor tensor(Arena& memory, DType type, int64_t rows, int64_t width, bool random) {
   Tensor t;
   t.dtype = type, t.rank = 2, t.shape[0] = rows, t.shape[1] = width;
-  memory.assign(t.bytes() + 64, 0);
-  t.data = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  memory = Arena(t.bytes(), "bench");
+  t.data = memory.data();
   std::mt19937 engine(1);
   std::normal_distribution<float> normal;
   for (int64_t i = 0; random && i < rows * width; i++) {
@@ -42,11 +43,10 @@ Tensor tensor(std::vector<uint8_t>& memory, DType type, int64_t rows, int64_t wi
 template <class Params>
 double seconds(void (*kernel)(const Params&, cpu::Context&), size_t (*size)(const Params&, int), const Params& p,
                ThreadPool& pool) {
-  std::vector<uint8_t> memory(size(p, pool.threads()) + 64);
-  auto* workspace = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  Arena memory(size(p, pool.threads()) + 64, "workspace");
   const std::vector<float> scalars(ops::kScalarCount);
   const std::vector<int32_t> integers(ops::kIntegerCount);
-  cpu::Context ctx{pool, scalars.data(), integers.data(), workspace, nullptr};
+  cpu::Context ctx{pool, scalars.data(), integers.data(), memory.data(), nullptr};
   std::vector<double> times;
   for (int i = 0; i < 16; i++) {
     const auto start = std::chrono::steady_clock::now();
@@ -60,7 +60,7 @@ double seconds(void (*kernel)(const Params&, cpu::Context&), size_t (*size)(cons
 void bench(const Setting& s, DType act, Isa isa, ThreadPool& pool) {
   const auto& k = cpu::kernels_for(isa);
   const int64_t rows = s.batch * s.seq, width = (s.heads + 2 * s.kv_heads) * s.dim;
-  std::vector<uint8_t> memory[5];
+  Arena memory[5];
   ops::Attention f;
   f.qkv = tensor(memory[0], act, rows, width, true), f.y = tensor(memory[1], act, rows, s.heads * s.dim, false);
   f.lse = tensor(memory[2], DType::F32, rows, s.heads, false);

@@ -28,11 +28,19 @@ struct Case {
 
 // Head dims 8 48 64 80 128; groups 1 2 4 8; lengths around a block of 64, a strip of 16, and several chunks of blocks.
 const Case kCases[] = {
-    {2, 1, 2, 1, 8},     {1, 63, 8, 1, 48},  {2, 64, 4, 1, 64},  {1, 65, 2, 2, 64},
-    {2, 17, 4, 2, 5},    {1, 200, 4, 2, 80}, {1, 200, 2, 1, 48}, {1, 130, 3, 3, 64},
-    {1, 513, 2, 1, 128}, {1, 513, 2, 2, 64}, {48, 530, 1, 1, 8},  // one chunk of more key blocks than a task keeps at
-                                                                  // hand
-    {1, 2320, 2, 1, 8},                                           // several chunks, each longer than that
+    {2, 1, 2, 1, 8},
+    {1, 63, 8, 1, 48},
+    {2, 64, 4, 1, 64},
+    {1, 65, 2, 2, 64},
+    {2, 17, 4, 2, 5},
+    {1, 200, 4, 2, 80},
+    {1, 200, 2, 1, 48},
+    {1, 130, 3, 3, 64},
+    {1, 513, 2, 1, 128},
+    {1, 513, 2, 2, 64},
+    {48, 530, 1, 1, 8},  // one chunk of more key blocks than a task keeps at
+                         // hand
+    {1, 2320, 2, 1, 8},  // several chunks, each longer than that
 };
 
 uint16_t to_bf16(float x) {

@@ -25,6 +25,7 @@ template <class T>
 class Fp32Forward {
  public:
   using Act = T;
+  static constexpr int64_t kSteps = 20;  // Ahead::step calls of one pair of blocks, roughly
 
   Fp32Forward(Carver& carver, const Shape& shape) : s_(shape), width_(round_up(shape.dim, kWidth)) {
     k_ = carver.take<float>(s_.blocks * kBlock * width_);
@@ -51,15 +52,15 @@ class Fp32Forward {
     std::fill(l_, l_ + kBlock, 0.0f);
   }
 
-  void attend(int64_t block, bool diagonal) {
-    scores(s_.dim, k_ + block * kBlock * width_, width_, qt_, st_, diagonal);
+  void attend(int64_t block, bool diagonal, Ahead& ahead) {
+    scores(s_.dim, k_ + block * kBlock * width_, width_, qt_, st_, diagonal, ahead);
     online_softmax(st_, m_, l_, alpha_, diagonal);
     for (int64_t r = 0; r < kBlock; r++) {
       if (alpha_[r] == 1.0f) continue;
       const F fade = set1(alpha_[r]);
       for (int64_t d = 0; d < width_; d += kWidth) store(out_ + r * width_ + d, load(out_ + r * width_ + d) * fade);
     }
-    add_to_queries(width_, st_, v_ + block * kBlock * width_, out_, diagonal);
+    add_to_queries(width_, st_, v_ + block * kBlock * width_, out_, diagonal, ahead);
   }
 
   void finish(int64_t rows, T* y, float* lse) {
@@ -84,42 +85,69 @@ Chunks forward_chunks(const Shape& s) {
 }
 
 template <class Math>
-void forward(const ops::Attention& p, Context& ctx) {
+class Forward {
   using T = typename Math::Act;
-  const Shape s = shape_of(p);
-  const Chunks chunks = forward_chunks(s);
-  const size_t bytes = scratch_bytes<Math>(s);
-  const T* qkv = p.qkv.as<const T>();
-  ctx.pool.run(s.pairs() * chunks.count, [&](int64_t tile, int worker) {
-    const int64_t chunk = chunks.count - 1 - tile / s.pairs();  // the longest rows first
-    const int64_t b = tile % s.pairs() / s.kv_heads, kv = tile % s.kv_heads;
-    Carver carver{ctx.workspace + bytes * static_cast<size_t>(worker)};
-    Math math(carver, s);
-    const int64_t first = chunks.first(chunk), end = chunks.first(chunk + 1);
-    for (int64_t j = 0; j < end; j++) {
-      const int64_t at = j * kBlock * s.qkv_stride();
-      math.pack_keys(j, qkv + s.k(b, kv) + at, qkv + s.v(b, kv) + at, s.rows(j));
-    }
-    for (int64_t h = kv * s.group; h < (kv + 1) * s.group; h++)
+
+ public:
+  Forward(const ops::Attention& p, Context& ctx)
+      : p_(p), ctx_(ctx), s_(shape_of(p)), chunks_(forward_chunks(s_)), qkv_(p.qkv.as<const T>()) {}
+
+  void run() {
+    ctx_.pool.run(s_.pairs() * chunks_.count, [&](int64_t tile, int worker) {
+      const int64_t chunk = chunks_.count - 1 - tile / s_.pairs();  // the longest rows first
+      const int64_t pair = tile % s_.pairs();
+      task(pair / s_.kv_heads, pair % s_.kv_heads, chunks_.first(chunk), chunks_.first(chunk + 1), worker);
+    });
+  }
+
+ private:
+  void task(int64_t b, int64_t kv, int64_t first, int64_t end, int worker) {
+    Carver carver{ctx_.workspace + scratch_bytes<Math>(s_) * static_cast<size_t>(worker)};
+    Math math(carver, s_);
+    Ahead ahead;
+    const T *keys = qkv_ + s_.k(b, kv), *values = qkv_ + s_.v(b, kv);
+    const int64_t block = kBlock * s_.qkv_stride(), h0 = kv * s_.group;
+    for (int64_t h = h0; h < h0 + s_.group; h++) {
+      const T* queries = qkv_ + s_.q(b, h);
       for (int64_t i = first; i < end; i++) {
-        math.start_queries(qkv + s.q(b, h) + i * kBlock * s.qkv_stride(), s.rows(i));
-        for (int64_t j = 0; j <= i; j++) math.attend(j, j == i);
-        math.finish(s.rows(i), p.y.as<T>() + s.y(b, h) + i * kBlock * s.y_stride(),
-                    p.lse.as<float>() + (b * s.seq + i * kBlock) * s.heads + h);
+        if (h == h0)  // keys are packed when first seen
+          for (int64_t j = i == first ? 0 : i; j <= i; j++)
+            math.pack_keys(j, keys + j * block, values + j * block, s_.rows(j));
+        math.start_queries(queries + i * block, s_.rows(i));
+        T* y = p_.y.as<T>() + s_.y(b, h) + i * kBlock * s_.y_stride();
+        ahead.clear();
+        ahead.add(y, s_.y_stride(), s_.rows(i), s_.dim);
+        if (i + 1 < end) {
+          ahead.add(queries + (i + 1) * block, s_.qkv_stride(), s_.rows(i + 1), s_.dim);
+          if (h == h0) {
+            ahead.add(keys + (i + 1) * block, s_.qkv_stride(), s_.rows(i + 1), s_.dim);
+            ahead.add(values + (i + 1) * block, s_.qkv_stride(), s_.rows(i + 1), s_.dim);
+          }
+        }
+        ahead.over(Math::kSteps * (i + 1));
+        for (int64_t j = 0; j <= i; j++) math.attend(j, j == i, ahead);
+        math.finish(s_.rows(i), y, p_.lse.as<float>() + (b * s_.seq + i * kBlock) * s_.heads + h);
       }
-  });
-}
+    }
+  }
+
+  const ops::Attention& p_;
+  Context& ctx_;
+  Shape s_;
+  Chunks chunks_;
+  const T* qkv_;
+};
 
 }  // namespace
 }  // namespace attn
 
 void attention(const ops::Attention& p, Context& ctx) {
   if (p.rows == 0) return;
-  if (p.qkv.dtype == DType::F32) return attn::forward<attn::Fp32Forward<float>>(p, ctx);
+  if (p.qkv.dtype == DType::F32) return attn::Forward<attn::Fp32Forward<float>>(p, ctx).run();
 #if THALWEG_SIMD >= 3
-  attn::forward<attn::TileForward>(p, ctx);
+  attn::Forward<attn::TileForward>(p, ctx).run();
 #else
-  attn::forward<attn::Fp32Forward<bf16>>(p, ctx);
+  attn::Forward<attn::Fp32Forward<bf16>>(p, ctx).run();
 #endif
 }
 

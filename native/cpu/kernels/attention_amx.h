@@ -7,6 +7,7 @@ namespace thalweg::cpu::THALWEG_ISA::attn {
 class TileForward {
  public:
   using Act = bf16;
+  static constexpr int64_t kSteps = 6;  // Ahead::step calls of one pair of blocks, roughly
 
   TileForward(Carver& carver, const Shape& shape) : s_(shape), width_(round_up(shape.dim, 32)) {
     k_ = carver.take<bf16>(s_.blocks * kBlock * width_);
@@ -39,12 +40,12 @@ class TileForward {
     std::fill(l_, l_ + kBlock, 0.0f);
   }
 
-  void attend(int64_t block, bool diagonal) {
+  void attend(int64_t block, bool diagonal, Ahead& ahead) {
     const int64_t at = block * kBlock * width_;
-    tile_scores(width_, k_ + at, qt_, st_, diagonal);
+    tile_scores(width_, k_ + at, qt_, st_, diagonal, ahead);
     tile_online_softmax(st_, s_.scale * kLog2e, m_, l_, alpha_, pt_, diagonal);
     if (block > 0) fade_output();
-    tile_add_to_queries(width_, vt_ + at, pt_, out_, diagonal);
+    tile_add_to_queries(width_, vt_ + at, pt_, out_, diagonal, ahead);
   }
 
   void finish(int64_t rows, bf16* y, float* lse) {
@@ -73,6 +74,7 @@ class TileForward {
 class TileBackward {
  public:
   using Act = bf16;
+  static constexpr int64_t kSteps = 15;
 
   TileBackward(Carver& carver, const Shape& shape) : s_(shape), width_(round_up(shape.dim, 32)) {
     const int64_t keys = std::min(s_.blocks, kKeyBlocks) * kBlock;
@@ -110,14 +112,14 @@ class TileBackward {
     row_sums(y, dy, s_, lse, rows, lse2_, delta_);
   }
 
-  void pair(int64_t slot, float* dq, bool diagonal) {
+  void pair(int64_t slot, float* dq, bool diagonal, Ahead& ahead) {
     const int64_t at = slot * kBlock * width_;
-    tile_scores(width_, k_ + at, qt_, st_, diagonal);
-    tile_scores(width_, v_ + at, dyt_, dpt_, diagonal);
+    tile_scores(width_, k_ + at, qt_, st_, diagonal, ahead);
+    tile_scores(width_, v_ + at, dyt_, dpt_, diagonal, ahead);
     tile_softmax_gradient(st_, dpt_, s_.scale * kLog2e, lse2_, delta_, p_, ds_, ds_pairs_, diagonal);
-    tile_add_to_keys(width_, p_, dy_pairs_, dv_ + at, diagonal);
-    tile_add_to_keys(width_, ds_, q_pairs_, dk_ + at, diagonal);
-    tile_add_to_queries(width_, kt_ + at, ds_pairs_, dq, diagonal);
+    tile_add_to_keys(width_, p_, dy_pairs_, dv_ + at, diagonal, ahead);
+    tile_add_to_keys(width_, ds_, q_pairs_, dk_ + at, diagonal, ahead);
+    tile_add_to_queries(width_, kt_ + at, ds_pairs_, dq, diagonal, ahead);
   }
 
   void store_queries(const float* dq, int64_t rows, bf16* out) {

@@ -27,6 +27,7 @@ template <class T>
 class Fp32Backward {
  public:
   using Act = T;
+  static constexpr int64_t kSteps = 50;  // Ahead::step calls of one pair of blocks, roughly
 
   Fp32Backward(Carver& carver, const Shape& shape) : s_(shape), width_(round_up(shape.dim, kWidth)) {
     const int64_t keys = std::min(s_.blocks, kKeyBlocks) * kBlock;
@@ -63,14 +64,14 @@ class Fp32Backward {
     row_sums(y, dy, s_, lse, rows, lse2_, delta_);
   }
 
-  void pair(int64_t slot, float* dq, bool diagonal) {
+  void pair(int64_t slot, float* dq, bool diagonal, Ahead& ahead) {
     const int64_t at = slot * kBlock * width_;
-    scores(s_.dim, k_ + at, width_, qt_, st_, diagonal);
-    scores(s_.dim, v_ + at, width_, dyt_, dpt_, diagonal);
+    scores(s_.dim, k_ + at, width_, qt_, st_, diagonal, ahead);
+    scores(s_.dim, v_ + at, width_, dyt_, dpt_, diagonal, ahead);
     softmax_gradient(st_, dpt_, lse2_, delta_, diagonal);
-    add_to_keys(width_, st_, dy_, dv_ + at, diagonal);
-    add_to_keys(width_, dpt_, q_, dk_ + at, diagonal);
-    add_to_queries(width_, dpt_, k_ + at, dq, diagonal);
+    add_to_keys(width_, st_, dy_, dv_ + at, diagonal, ahead);
+    add_to_keys(width_, dpt_, q_, dk_ + at, diagonal, ahead);
+    add_to_queries(width_, dpt_, k_ + at, dq, diagonal, ahead);
   }
 
   void store_queries(const float* dq, int64_t rows, T* out) {
@@ -152,33 +153,59 @@ class Backward {
   void keys_task(int64_t chunk, int64_t b, int64_t kv, int worker) {
     Carver carver{scratch(worker)};
     Math math(carver, s_);
-    const int64_t first = plan_.chunks.first(chunk), end = plan_.chunks.first(chunk + 1);
-    const T* qkv = p_.qkv.as<const T>();
-    T* dqkv = p_.dqkv.as<T>();
-    const bool whole = plan_.chunks.count == 1;
-    for (int64_t j0 = first; j0 < end; j0 += kKeyBlocks) {
+    const int64_t end = plan_.chunks.first(chunk + 1);
+    for (int64_t j0 = plan_.chunks.first(chunk); j0 < end; j0 += kKeyBlocks) {
       const int64_t j1 = std::min(end, j0 + kKeyBlocks);
-      for (int64_t j = j0; j < j1; j++) {
-        const int64_t at = j * kBlock * s_.qkv_stride();
-        math.load_keys(j - j0, qkv + s_.k(b, kv) + at, qkv + s_.v(b, kv) + at, s_.rows(j));
-      }
-      for (int64_t g = 0; g < s_.group; g++) {
-        const int64_t h = kv * s_.group + g;
-        for (int64_t i = j0; i < s_.blocks; i++) {
-          float* dq = whole ? own_dq(worker) + (g * s_.blocks + i) * block_ : shared_dq(chunk, b * s_.heads + h, i);
-          if (j0 == first) std::fill(dq, dq + block_, 0.0f);
-          const int64_t row = i * kBlock;
-          math.load_queries(qkv + s_.q(b, h) + row * s_.qkv_stride(), y(b, h) + row * s_.y_stride(),
-                            p_.dy.as<const T>() + s_.y(b, h) + row * s_.y_stride(),
-                            p_.lse.as<const float>() + (b * s_.seq + row) * s_.heads + h, s_.rows(i));
-          for (int64_t j = j0; j < std::min(j1, i + 1); j++) math.pair(j - j0, dq, j == i);
-          if (whole && i < j1) math.store_queries(dq, s_.rows(i), dqkv + s_.q(b, h) + row * s_.qkv_stride());
+      for (int64_t g = 0; g < s_.group; g++) head_over_keys(math, {chunk, b, kv, g, j0, j1}, worker);
+      T* dqkv = p_.dqkv.as<T>() + j0 * kBlock * s_.qkv_stride();
+      for (int64_t j = j0; j < j1; j++, dqkv += kBlock * s_.qkv_stride())
+        math.store_keys(j - j0, s_.rows(j), dqkv + s_.k(b, kv), dqkv + s_.v(b, kv));
+    }
+  }
+
+  struct Part {
+    int64_t chunk, b, kv, g, j0, j1;  // key blocks j0 .. j1 - 1 of the chunk, seen by query head g of the group
+  };
+
+  /** All query blocks of one head that see these keys. */
+  void head_over_keys(Math& math, const Part& part, int worker) {
+    const int64_t h = part.kv * s_.group + part.g, batch_head = part.b * s_.heads + h;
+    const bool whole = plan_.chunks.count == 1;
+    const int64_t block = kBlock * s_.qkv_stride(), y_block = kBlock * s_.y_stride();
+    const T *q = p_.qkv.as<const T>() + s_.q(part.b, h), *y = p_.y.as<const T>() + s_.y(part.b, h),
+            *dy = p_.dy.as<const T>() + s_.y(part.b, h), *k = p_.qkv.as<const T>() + s_.k(part.b, part.kv),
+            *v = p_.qkv.as<const T>() + s_.v(part.b, part.kv);
+    const float* lse = p_.lse.as<const float>() + part.b * s_.seq * s_.heads + h;
+    T* out = p_.dqkv.as<T>() + s_.q(part.b, h);
+    Ahead ahead;
+    for (int64_t i = part.j0; i < s_.blocks; i++) {
+      const bool diagonal = i < part.j1, last_use = whole && diagonal;
+      if (diagonal && part.g == 0) math.load_keys(i - part.j0, k + i * block, v + i * block, s_.rows(i));
+      math.load_queries(q + i * block, y + i * y_block, dy + i * y_block, lse + i * kBlock * s_.heads, s_.rows(i));
+      float* dq = whole ? own_dq(worker) + (part.g * s_.blocks + i) * block_ : shared_dq(part.chunk, batch_head, i);
+      if (part.j0 == plan_.chunks.first(part.chunk)) std::fill(dq, dq + block_, 0.0f);
+
+      ahead.clear();
+      if (last_use) ahead.add(out + i * block, s_.qkv_stride(), s_.rows(i), s_.dim);
+      if (const int64_t next = i + 1; next < s_.blocks) {
+        ahead.add(q + next * block, s_.qkv_stride(), s_.rows(next), s_.dim);
+        ahead.add(dy + next * y_block, s_.y_stride(), s_.rows(next), s_.dim);
+        ahead.add(y + next * y_block, s_.y_stride(), s_.rows(next), s_.dim);
+        if (next < part.j1 && part.g == 0) {
+          ahead.add(k + next * block, s_.qkv_stride(), s_.rows(next), s_.dim);
+          ahead.add(v + next * block, s_.qkv_stride(), s_.rows(next), s_.dim);
         }
       }
-      for (int64_t j = j0; j < j1; j++) {
-        const int64_t at = j * kBlock * s_.qkv_stride();
-        math.store_keys(j - j0, s_.rows(j), dqkv + s_.k(b, kv) + at, dqkv + s_.v(b, kv) + at);
+      if (i + 1 == s_.blocks && part.g + 1 == s_.group) {
+        const int64_t keys = std::min(part.j1 * kBlock, s_.seq) - part.j0 * kBlock;
+        const T* dqkv = p_.dqkv.as<const T>() + part.j0 * block;
+        ahead.add(dqkv + s_.k(part.b, part.kv), s_.qkv_stride(), keys, s_.dim);
+        ahead.add(dqkv + s_.v(part.b, part.kv), s_.qkv_stride(), keys, s_.dim);
       }
+      const int64_t j1 = std::min(part.j1, i + 1);
+      ahead.over(Math::kSteps * (j1 - part.j0));
+      for (int64_t j = part.j0; j < j1; j++) math.pair(j - part.j0, dq, j == i, ahead);
+      if (last_use) math.store_queries(dq, s_.rows(i), out + i * block);
     }
   }
 
@@ -195,8 +222,6 @@ class Backward {
     T* out = p_.dqkv.as<T>() + s_.q(batch_head / s_.heads, batch_head % s_.heads);
     math.store_queries(sum, s_.rows(block), out + block * kBlock * s_.qkv_stride());
   }
-
-  const T* y(int64_t b, int64_t h) const { return p_.y.as<const T>() + s_.y(b, h); }
 
   const ops::AttentionBackward& p_;
   Context& ctx_;

@@ -62,6 +62,43 @@ struct Carver {
   }
 };
 
+/**
+ * Rows that will be needed soon. A head's rows lie a whole activation row apart, where no hardware prefetcher follows;
+ * step(), called between small products, fetches a few of them into the second-level cache.
+ */
+class Ahead {
+ public:
+  void clear() { count_ = next_ = 0; }
+  template <class T>
+  void add(const T* first, int64_t stride, int64_t rows, int64_t dim) {
+    pieces_[count_++] = {reinterpret_cast<const char*>(first), stride * static_cast<int64_t>(sizeof(T)), rows,
+                         dim * static_cast<int64_t>(sizeof(T))};
+  }
+  /** Spreads what was added over this many steps. */
+  void over(int64_t steps) {
+    int64_t rows = 0;
+    for (int i = 0; i < count_; i++) rows += pieces_[i].rows;
+    rows_per_step_ = (rows + steps - 1) / steps;
+  }
+  void step() {
+    for (int64_t n = rows_per_step_; n > 0 && next_ < count_; n--) {
+      Piece& piece = pieces_[next_];
+      for (int64_t i = 0; i < piece.bytes; i += 64) __builtin_prefetch(piece.at + i, 0, 2);
+      piece.at += piece.stride;
+      if (--piece.rows == 0) next_++;
+    }
+  }
+
+ private:
+  struct Piece {
+    const char* at;
+    int64_t stride, rows, bytes;
+  };
+  Piece pieces_[8];
+  int count_ = 0, next_ = 0;
+  int64_t rows_per_step_ = 0;
+};
+
 /** Bytes of one Scratch, a multiple of 64. */
 template <class Scratch, class... Args>
 size_t scratch_bytes(const Args&... args) {

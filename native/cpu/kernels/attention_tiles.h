@@ -71,36 +71,41 @@ THALWEG_INLINE void tile_quad(int64_t k, Operand a, Operand b, Result c) {
 
 /** C [m, n] = A [m, k] B [k, n], or += ; all three multiples of 32. */
 template <bool kAdd>
-inline void tile_product(int64_t m, int64_t n, int64_t k, Operand a, Operand b, Result c) {
+inline void tile_product(int64_t m, int64_t n, int64_t k, Operand a, Operand b, Result c, Ahead& ahead) {
   for (int64_t i = 0; i < m; i += 32)
-    for (int64_t j = 0; j < n; j += 32) tile_quad<kAdd>(k / 32, a.at(i, 0), b.at(0, j * 4), c.at(i, j * 4));
+    for (int64_t j = 0; j < n; j += 32) {
+      ahead.step();
+      tile_quad<kAdd>(k / 32, a.at(i, 0), b.at(0, j * 4), c.at(i, j * 4));
+    }
 }
 
 /** S^T [keys, queries] = K Q^T (or dP^T = V dY^T) over a pair of blocks: keys [kBlock, width], queries as pairs. */
-inline void tile_scores(int64_t width, const bf16* keys, const bf16* queries, float* st, bool diagonal) {
+inline void tile_scores(int64_t width, const bf16* keys, const bf16* queries, float* st, bool diagonal, Ahead& ahead) {
   const Operand a{keys, width * 2}, b{queries, kBlock * 4};
   const Result c{st, kBlock * 4};
-  if (!diagonal) return tile_product<false>(kBlock, kBlock, width, a, b, c);
+  if (!diagonal) return tile_product<false>(kBlock, kBlock, width, a, b, c, ahead);
   for (int64_t s = 0; s < kBlock; s += kTileStrip)
-    tile_product<false>(kTileStrip, kBlock - s, width, a.at(s, 0), b.at(0, s * 4), c.at(s, s * 4));
+    tile_product<false>(kTileStrip, kBlock - s, width, a.at(s, 0), b.at(0, s * 4), c.at(s, s * 4), ahead);
 }
 
 /** Out [keys, width] += W^T X: weights as rows [keys, queries], X [queries, width] as pairs. */
-inline void tile_add_to_keys(int64_t width, const bf16* weights, const bf16* x, float* out, bool diagonal) {
+inline void tile_add_to_keys(int64_t width, const bf16* weights, const bf16* x, float* out, bool diagonal,
+                             Ahead& ahead) {
   const Operand a{weights, kBlock * 2}, b{x, width * 4};
   const Result c{out, width * 4};
-  if (!diagonal) return tile_product<true>(kBlock, width, kBlock, a, b, c);
+  if (!diagonal) return tile_product<true>(kBlock, width, kBlock, a, b, c, ahead);
   for (int64_t s = 0; s < kBlock; s += kTileStrip)
-    tile_product<true>(kTileStrip, width, kBlock - s, a.at(s, s * 2), b.at(s / 2, 0), c.at(s, 0));
+    tile_product<true>(kTileStrip, width, kBlock - s, a.at(s, s * 2), b.at(s / 2, 0), c.at(s, 0), ahead);
 }
 
 /** Out^T [width, queries] += X^T W^T: X^T as rows [width, keys], weights as pairs [keys, queries]. */
-inline void tile_add_to_queries(int64_t width, const bf16* xt, const bf16* weights, float* out, bool diagonal) {
+inline void tile_add_to_queries(int64_t width, const bf16* xt, const bf16* weights, float* out, bool diagonal,
+                                Ahead& ahead) {
   const Operand a{xt, kBlock * 2}, b{weights, kBlock * 4};
   const Result c{out, kBlock * 4};
-  if (!diagonal) return tile_product<true>(width, kBlock, kBlock, a, b, c);
+  if (!diagonal) return tile_product<true>(width, kBlock, kBlock, a, b, c, ahead);
   for (int64_t s = 0; s < kBlock; s += kTileStrip)
-    tile_product<true>(width, kTileStrip, s + kTileStrip, a, b.at(0, s * 4), c.at(0, s * 4));
+    tile_product<true>(width, kTileStrip, s + kTileStrip, a, b.at(0, s * 4), c.at(0, s * 4), ahead);
 }
 
 /** Transposes 16 x 16 units of 32 bits held in 16 registers. */
