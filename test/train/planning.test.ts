@@ -7,6 +7,7 @@ import { checkMicroBatch, chooseMicroBatch } from "../../ts/train/microbatch.ts"
 import { planMilestones } from "../../ts/train/milestones.ts";
 import { groupRules, resolveModel } from "../../ts/train/model_config.ts";
 import { planWarnings } from "../../ts/train/plan.ts";
+import { planRun } from "../../ts/train/setup.ts";
 import { smallConfig, smallModel, smallSchedule } from "./support/states.ts";
 
 const brief = (config = smallConfig(), end: number | null = 42) =>
@@ -131,4 +132,19 @@ test("the model takes the tokenizer's vocabulary and the batch's length, and ref
   t.like(resolveModel({ preset: "quickstart" }, context), { vocab: 257, maxLength: 64, dim: 64, headDim: 16 });
   t.like(resolveModel({ preset: "quickstart", dim: 96, heads: 2 }, context), { dim: 96, kvHeads: 2, headDim: 48 });
   t.throws(() => resolveModel({ preset: "quickstart", vocab: 256 }, context), { message: /tokenizer has 257 tokens/ });
+});
+
+const facts = { vocab: 257, epochSequences: 1000, validationSequences: 100 };
+
+test("auto takes the micro-batch that fits memory.limit, the saved one on resume, and a dry run describes any run", (t) => {
+  const limited = (limit: number) => smallConfig({ batch: { microBatch: "auto" }, memory: { limit } });
+  const total = (microBatch: number) => planRun(smallConfig({ batch: { microBatch } }), facts).dryRun.memory.total;
+  t.true(total(2) < total(4));
+  t.is(planRun(limited(total(4)), facts).microBatch, 4);
+  t.is(planRun(limited(total(4) - 1), facts).microBatch, 2);
+  t.is(planRun(limited(total(4)), facts, { savedMicroBatch: 1 }).microBatch, 1);
+  t.throws(() => planRun(limited(1000), facts), { code: "OUT_OF_MEMORY" });
+  const described = planRun(limited(1000), facts, { describeOnly: true });
+  t.is(described.microBatch, 1);
+  t.regex(described.dryRun.warnings.at(-1)!.message, /this machine: one sequence of 32 tokens needs/);
 });

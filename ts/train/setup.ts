@@ -1,4 +1,5 @@
 import { totalmem } from "node:os";
+import type { ThalwegError } from "../base/errors.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { planMemory } from "../engine/engine.ts";
 import type { BuiltModule } from "../model/build.ts";
@@ -10,6 +11,7 @@ import { openRunDataIfPresent, type RunData, sequencesIn } from "./datasets.ts";
 import { type DryRun, dryRun, type EngineMemory } from "./dryrun.ts";
 import { checkMicroBatch, chooseMicroBatch } from "./microbatch.ts";
 import { enginePrecision, groupRules, resolveModel } from "./model_config.ts";
+import type { WarningRecord } from "./records.ts";
 
 /** A run worked out: nothing here has touched a device. */
 export interface PlannedRun {
@@ -35,6 +37,8 @@ export interface PlanOptions {
   availableBytes?: number;
   /** The micro-batch of the checkpoint that the run goes on from: `auto` keeps it, since the split decides bits. */
   savedMicroBatch?: number | null;
+  /** A run that does not fit this machine is still worked out, one sequence at a time, with a warning: for a dry run. */
+  describeOnly?: boolean;
 }
 
 export function dataFacts({ train, validation }: RunData, length: number): DataFacts {
@@ -79,12 +83,35 @@ export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions
   const limit = config.memory.limit ?? options.availableBytes ?? 0.9 * memoryOfProcess();
   const { sequences, length } = config.batch;
   const asked = config.batch.microBatch === "auto" ? options.savedMicroBatch : config.batch.microBatch;
-  const microBatch = asked
-    ? checkMicroBatch(asked, sequences)
-    : chooseMicroBatch({ sequences, length, limit, needs: (n) => at(n).plan.memory.total });
+  let microBatch = 1;
+  const warnings: WarningRecord[] = [];
+  try {
+    microBatch = asked
+      ? checkMicroBatch(asked, sequences)
+      : chooseMicroBatch({ sequences, length, limit, needs: (n) => at(n).plan.memory.total });
+  } catch (error) {
+    if (!options.describeOnly || (error as ThalwegError).code !== "OUT_OF_MEMORY") throw error;
+    warnings.push(doesNotFit((error as ThalwegError).message));
+  }
   const { built, plan } = at(microBatch);
-  return { config, model, schedule, end, microBatch, built, dryRun: plan };
+  return {
+    config,
+    model,
+    schedule,
+    end,
+    microBatch,
+    built,
+    dryRun: { ...plan, warnings: [...plan.warnings, ...warnings] },
+  };
 }
+
+const doesNotFit = (message: string): WarningRecord => ({
+  type: "warning",
+  step: 0,
+  detector: "plan-does-not-fit",
+  message: `this machine: ${message}`,
+  suggestion: "Run it on a larger machine, or state memory.limit for the one it is meant for.",
+});
 
 function build(config: RunConfig, model: LlamaConfig, microBatch: number): BuiltModule {
   const { memory, evaluation, batch, optimizer } = config;
@@ -104,5 +131,6 @@ function build(config: RunConfig, model: LlamaConfig, microBatch: number): Built
 export async function planFromConfig(config: RunConfig): Promise<PlannedRun> {
   await using data = await openRunDataIfPresent(config.data);
   const unknown = { vocab: null, epochSequences: null, validationSequences: null };
-  return planRun(config, data ? dataFacts(data, config.batch.length) : unknown);
+  const facts = data ? dataFacts(data, config.batch.length) : unknown;
+  return planRun(config, facts, { describeOnly: true });
 }
