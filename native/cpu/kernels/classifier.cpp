@@ -52,6 +52,9 @@ THALWEG_INLINE float chunk_sum(const T* x, int64_t count, float peak, float* exp
   F a = zero(), b = zero();
   int64_t i = 0;
   for (; i + 2 * kWidth <= count; i += 2 * kWidth) {
+    // The next chunk comes in while this one computes (past the row's end that is the next row; prefetches never
+    // fault).
+    for (int v = 0; v < 2; v++) __builtin_prefetch(x + i + kChunk + v * kWidth);
     const F e0 = exp_nonpositive(load(x + i) - top), e1 = exp_nonpositive(load(x + i + kWidth) - top);
     a = a + e0;
     b = b + e1;
