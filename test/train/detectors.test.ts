@@ -23,10 +23,17 @@ test("loss-spike is silent in a calm stable phase and in the descent after the w
 test("loss-spike names the step and what to try, once for a spike", (t) => {
   const warnings = spikes((step) => calm(step) + (step >= 100 && step < 103 ? 1.5 : 0), 300);
   t.is(warnings.length, 1);
-  t.is(warnings[0]!.step, 100);
+  t.is(warnings[0]!.step, 101, "the second high loss in a row");
   t.is(warnings[0]!.detector, "loss-spike");
-  t.regex(warnings[0]!.message, /standard deviations above the mean/);
+  t.regex(warnings[0]!.message, /steps 100 and 101 .* standard deviations above the mean/);
   t.regex(warnings[0]!.suggestion, /peak learning rate/);
+});
+
+test("loss-spike takes one odd batch for what it is", (t) => {
+  t.deepEqual(
+    spikes((step) => calm(step) + (step === 100 ? 1.5 : 0), 300),
+    [],
+  );
 });
 
 test("loss-spike takes neither a spike in the decay nor the jump back to the peak for one", (t) => {
@@ -36,14 +43,16 @@ test("loss-spike takes neither a spike in the decay nor the jump back to the pea
 });
 
 test("loss-spike after a resume warns as without one", (t) => {
-  const records = Array.from({ length: 120 }, (_, i) => fakeStep({ step: i + 1, loss: calm(i + 1) }));
+  const records = Array.from({ length: 120 }, (_, i) => fakeStep({ step: i + 1, loss: i < 119 ? calm(i + 1) : 5 }));
   const spike = fakeStep({ step: 121, loss: 5 });
   const whole = new DetectorSet([new LossSpikeDetector({ window: 32 })]);
   for (const record of records) whole.observe(record);
   const resumed = new DetectorSet([new LossSpikeDetector({ window: 32 })]);
   resumed.replay(records);
-  t.deepEqual(resumed.observe(spike), whole.observe(spike));
-  t.is(resumed.observe(spike).length, 0, "the window starts anew after a warning");
+  const warnings = whole.observe(spike);
+  t.is(warnings.length, 1);
+  t.deepEqual(resumed.observe(spike), warnings);
+  t.is(whole.observe(spike).length, 0, "the window starts anew after a warning");
 });
 
 /** A stable phase with a slope per step, a decay of 40 steps from 100, and the losses measured around it. */
@@ -65,6 +74,14 @@ test("weak-decay warns of a decay below the minimum drop, with both losses", (t)
   t.is(warning.step, 140);
   t.regex(warning.message, /steps 100 to 140 .* by 0\.0050 \(2\.5000 to 2\.4950\)/);
   t.regex(warning.suggestion, /peak|floor|short/);
+});
+
+test("weak-decay is silent when noise alone could make the stable phase look steeper than the decay", (t) => {
+  const detector = new WeakDecayDetector({ minimumDrop: 0.02 });
+  const noise = (step: number) => 0.2 * Math.sin(step * 12.9898) + 0.15 * Math.sin(step * 78.233);
+  for (let step = 1; step <= 100; step++) detector.step(fakeStep({ step, loss: 3 - 0.001 * step + noise(step) }));
+  detector.evaluation(fakeEvaluation({ step: 100, loss: 2.5, occasion: "pre-decay" }));
+  t.is(detector.evaluation(fakeEvaluation({ step: 140, loss: 2.465, occasion: "post-decay" })), null);
 });
 
 test("weak-decay warns of a decay that gives no more than the stable phase was about to", (t) => {

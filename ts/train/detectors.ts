@@ -18,7 +18,7 @@ const mean = (values: readonly number[]): number => values.reduce((a, b) => a + 
 const nats = (value: number): string => value.toFixed(4);
 
 export interface LossSpikeOptions {
-  /** Records that form the baseline. */
+  /** Losses that form the baseline. */
   window: number;
   /** Standard deviations above the baseline's mean. */
   sigmas: number;
@@ -27,7 +27,8 @@ export interface LossSpikeOptions {
 }
 
 /**
- * Warns when a loss of the stable phase lies `sigmas` standard deviations above the window before it. The window
+ * Warns when two losses in a row of the stable phase lie far above the window before them: one by `sigmas` standard
+ * deviations, the other by half as many. One alone is an odd batch (a table, another language), not a spike. The window
  * starts anew with each phase (the jump back to the peak raises the loss by design), and after a warning, so that one
  * spike gives one warning.
  */
@@ -36,31 +37,49 @@ export class LossSpikeDetector implements Detector {
   readonly #options: LossSpikeOptions;
   #window: number[] = [];
   #phase = "";
+  /** A high loss that waits for the next one. */
+  #suspect: { loss: number; far: boolean } | null = null;
 
   constructor(options: Partial<LossSpikeOptions> = {}) {
     this.#options = { window: 128, sigmas: 6, minimumRise: 0.05, ...options };
   }
 
   step({ step, loss, phase, lr }: StepRecord): WarningRecord | null {
-    if (phase !== this.#phase) this.#window = [];
+    if (phase !== this.#phase) this.#forget();
     this.#phase = phase;
     if (phase !== "stable") return null;
     const { window, sigmas, minimumRise } = this.#options;
-    const full = this.#window.length >= window;
-    const center = full ? mean(this.#window) : 0;
-    const deviation = full ? Math.sqrt(mean(this.#window.map((v) => (v - center) ** 2))) : 0;
-    const rise = loss - center;
-    const spiked = full && rise > minimumRise && rise > sigmas * deviation;
-    this.#window = spiked ? [] : [...this.#window.slice(full ? 1 : 0), loss];
-    if (!spiked) return null;
+    if (this.#window.length < window) {
+      this.#window.push(loss);
+      return null;
+    }
+    const center = mean(this.#window);
+    const deviation = Math.sqrt(mean(this.#window.map((v) => (v - center) ** 2)));
+    const above = (value: number, deviations: number) => value - center > Math.max(minimumRise, deviations * deviation);
+    const far = above(loss, sigmas);
+    const suspect = this.#suspect;
+    if (!far && !above(loss, sigmas / 2)) {
+      this.#suspect = null;
+      this.#window = [...this.#window.slice(1), loss];
+      return null;
+    }
+    this.#suspect = { loss, far };
+    if (suspect === null || !(far || suspect.far)) return null;
+    const highest = Math.max(loss, suspect.loss);
+    this.#forget();
     return {
       type: "warning",
       step,
       detector: this.name,
-      message: `loss ${nats(loss)} is ${(rise / deviation).toFixed(1)} standard deviations above the mean ${nats(center)} of the ${window} records before it, in the stable phase at learning rate ${lr.toPrecision(3)}`,
+      message: `losses of steps ${step - 1} and ${step} rose to ${nats(highest)}, ${((highest - center) / deviation).toFixed(1)} standard deviations above the mean ${nats(center)} of the ${window} before them, in the stable phase at learning rate ${lr.toPrecision(3)}`,
       suggestion:
         "If spikes return, lower the peak learning rate (try half), lengthen the warm-up, or lower optimizer.clip. A decay started now would take back most of the rise.",
     };
+  }
+
+  #forget(): void {
+    this.#window = [];
+    this.#suspect = null;
   }
 }
 
@@ -70,8 +89,9 @@ export interface WeakDecayOptions {
 }
 
 /**
- * Warns after a decay when the validation loss fell by less than `minimumDrop`, or by no more than the stable phase
- * was about to give over as many steps (slope of its training loss, least squares over the last decay length).
+ * Warns after a decay when the validation loss fell by less than `minimumDrop`, or by less than the stable phase was
+ * surely about to give over as many steps: the slope of its training loss (least squares over twice the decay's length)
+ * less two standard errors.
  */
 export class WeakDecayDetector implements Detector {
   readonly name = "weak-decay";
@@ -95,12 +115,13 @@ export class WeakDecayDetector implements Detector {
     this.#before = null;
     const steps = record.step - before.step;
     const gain = before.loss - record.loss;
-    const drift = Math.max(0, -slope(this.#stable.filter((s) => s.step > before.step - steps)) * steps);
+    const recent = this.#stable.filter((s) => s.step > before.step - Math.max(64, 2 * steps));
+    const drift = sureFall(recent) * steps;
     this.#stable = [];
     if (gain >= Math.max(this.#minimumDrop, drift)) return null;
     const expected =
       drift > this.#minimumDrop
-        ? `the stable phase alone was about to give ${nats(drift)} over as many steps`
+        ? `the stable phase alone was about to give ${nats(drift)} or more over as many steps`
         : `at least ${nats(this.#minimumDrop)} was expected`;
     return {
       type: "warning",
@@ -113,13 +134,16 @@ export class WeakDecayDetector implements Detector {
   }
 }
 
-/** Least-squares slope of loss over step; 0 with fewer than eight points, where noise would decide. */
-function slope(points: readonly { step: number; loss: number }[]): number {
+/** Loss that falls each step, at least: least-squares slope less two standard errors; 0 when it may not fall at all. */
+function sureFall(points: readonly { step: number; loss: number }[]): number {
   if (points.length < 8) return 0;
   const x = mean(points.map((p) => p.step));
   const y = mean(points.map((p) => p.loss));
-  const covariance = mean(points.map((p) => (p.step - x) * (p.loss - y)));
-  return covariance / mean(points.map((p) => (p.step - x) ** 2));
+  const spread = mean(points.map((p) => (p.step - x) ** 2));
+  const slope = mean(points.map((p) => (p.step - x) * (p.loss - y))) / spread;
+  const residual = mean(points.map((p) => (p.loss - y - slope * (p.step - x)) ** 2));
+  const error = Math.sqrt(residual / (spread * (points.length - 2)));
+  return Math.max(0, -slope - 2 * error);
 }
 
 /** The detectors that a config asks for; 0 turns one off. */
