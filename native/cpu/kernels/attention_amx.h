@@ -128,8 +128,8 @@ class TileBackward {
 
   void store_keys(int64_t slot, int64_t rows, bf16* dk, bf16* dv) {
     const int64_t at = slot * kBlock * width_;
-    unpack_rows(dk_ + at, width_, rows, s_.dim, nullptr, s_.scale, dk, s_.qkv_stride());
-    unpack_rows(dv_ + at, width_, rows, s_.dim, nullptr, 1.0f, dv, s_.qkv_stride());
+    tile_unpack_rows(dk_ + at, width_, rows, s_.dim, s_.scale, dk, s_.qkv_stride());
+    tile_unpack_rows(dv_ + at, width_, rows, s_.dim, 1.0f, dv, s_.qkv_stride());
   }
 
  private:

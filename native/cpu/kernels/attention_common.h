@@ -163,7 +163,11 @@ inline void row_sums(const T* y, const T* dy, const Shape& s, const float* lse, 
       sum = fma(load_part(y + r * s.y_stride() + d, n), load_part(dy + r * s.y_stride() + d, n), sum);
     }
     lse2[r] = lse[r * s.heads] * kLog2e;
+#if THALWEG_SIMD >= 2
+    delta[r] = _mm512_reduce_add_ps(sum);
+#else
     delta[r] = reduce_add(sum);
+#endif
   }
 }
 

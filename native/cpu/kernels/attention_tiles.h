@@ -257,6 +257,20 @@ inline void tile_softmax_gradient(const float* st, const float* dpt, float c, co
   }
 }
 
+/** The first n lanes as bf16 (the processor's rounding: to nearest even, subnormals to zero). */
+THALWEG_INLINE void store_rounded(bf16* out, F x, int n) {
+  _mm256_mask_storeu_epi16(out, first_lanes(n), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+
+/** Stores `rows` rows of x [.., width], each times `factor`, as activations. */
+inline void tile_unpack_rows(const float* x, int64_t width, int64_t rows, int64_t dim, float factor, bf16* out,
+                             int64_t stride) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t d = 0; d < dim; d += kWidth)
+      store_rounded(out + r * stride + d, load(x + r * width + d) * factor,
+                    static_cast<int>(std::min<int64_t>(kWidth, dim - d)));
+}
+
 /** Stores `rows` queries of xt [width, kBlock], turned, each times its factor, as activations. */
 inline void tile_unpack_transposed(const float* xt, const float* factors, int64_t rows, int64_t dim, bf16* out,
                                    int64_t stride) {
@@ -269,7 +283,7 @@ inline void tile_unpack_transposed(const float* xt, const float* factors, int64_
       for (int i = 0; i < 16; i++) unit[i] = _mm512_castps_si512(load(xt + (d + i) * kBlock + v) * factor);
       transpose_registers(unit);
       const int n = static_cast<int>(std::min<int64_t>(kWidth, dim - d));
-      for (int64_t i = 0; i < queries; i++) store_part(out + (v + i) * stride + d, _mm512_castsi512_ps(unit[i]), n);
+      for (int64_t i = 0; i < queries; i++) store_rounded(out + (v + i) * stride + d, _mm512_castsi512_ps(unit[i]), n);
     }
   }
 }
