@@ -23,6 +23,7 @@ function rig(replace: Partial<LoopOptions> = {}) {
     milestones: planMilestones(smallConfig(), schedule, 42),
     from: { step: 0, tokens: 0, cursor: { position: 0, offset: 0 }, evaluated: true },
     end: 42,
+    logEvery: 1,
     peakFlops: 1e9,
     flopsPerToken: 1000,
     detectors: new DetectorSet([]),
@@ -144,6 +145,13 @@ test("a run that goes on continues step, tokens and rates, and makes up an evalu
   t.is(steps()[0]!.lr, schedule.valueAt(18));
   t.like(evaluations()[0], { step: 18, occasion: "pre-decay" });
   t.is(saves[0]!.step, 20, "the checkpoint it came from is not written again");
+});
+
+test("the reporter hears of every logEvery-th step and of the last", async (t) => {
+  const heard: number[] = [];
+  const reporter = { ...silentReporter, step: ({ record }: { record: StepRecord }) => void heard.push(record.step) };
+  await rig({ reporter, logEvery: 10 }).loop.run();
+  t.deepEqual(heard, [1, 10, 20, 30, 40, 42]);
 });
 
 test("an error of the device ends the run with that error", async (t) => {

@@ -39,7 +39,7 @@ test("threads, micro-batch, recompute, logging and the regular steps may change"
     threads: 1,
     batch: { microBatch: 4 },
     memory: { recompute: "block" },
-    log: { every: 1 },
+    log: { every: 2 },
     evaluation: { every: 3 },
     checkpoints: { every: 7, keep: 1 },
   };

@@ -25,6 +25,8 @@ export interface LoopOptions {
   from: { step: number; tokens: number; cursor: DataCursor; evaluated: boolean };
   /** Last step; null for an open run. */
   end: number | null;
+  /** Steps between calls of reporter.step; slow steps are reported every few seconds all the same. */
+  logEvery: number;
   /** FLOPs per second that count as 100%; null when not known. */
   peakFlops: number | null;
   flopsPerToken: number;
@@ -66,6 +68,9 @@ interface IssuedStep {
   numbers: Promise<StepNumbers | null>;
 }
 
+/** Milliseconds after which a step is reported whatever `logEvery` says. */
+const longestSilence = 5000;
+
 const ignore = (): void => undefined;
 
 /**
@@ -81,6 +86,7 @@ export class TrainingLoop {
   #inFlight: IssuedStep | null = null;
   #finalLoss: number | null = null;
   #clock = performance.now();
+  #reported = Number.NEGATIVE_INFINITY;
   #secondsPerStep: number | null = null;
 
   constructor(options: LoopOptions) {
@@ -137,9 +143,16 @@ export class TrainingLoop {
     this.#done = { step, tokens, cursor };
     this.#finalLoss = numbers.loss;
     this.#observe(record);
-    const left = this.#o.end === null || this.#secondsPerStep === null ? null : this.#o.end - step;
-    const secondsLeft = left === null ? null : left * this.#secondsPerStep!;
-    this.#o.reporter.step({ record, end: this.#o.end, secondsLeft });
+    this.#report(record);
+  }
+
+  #report(record: StepRecord): void {
+    const { end, logEvery, reporter } = this.#o;
+    const due = record.step % logEvery === 0 || record.step === end || this.#clock - this.#reported > longestSilence;
+    if (!due) return;
+    this.#reported = this.#clock;
+    const known = end !== null && this.#secondsPerStep !== null;
+    reporter.step({ record, end, secondsLeft: known ? (end - record.step) * this.#secondsPerStep! : null });
   }
 
   #measure({ step, tokens, lr, epoch }: IssuedStep, { loss, norm }: StepNumbers): StepRecord {

@@ -130,6 +130,7 @@ async function train(
     end,
     peakFlops: options.measurePeak === false ? null : await peakOf(engine, plan),
     flopsPerToken: dryRun.flopsPerToken,
+    logEvery: config.log.every,
     detectors,
     reporter,
     record: (record) => log.record(record),

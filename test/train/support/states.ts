@@ -15,6 +15,7 @@ const smallInput: RunConfigInput = {
   },
   evaluation: { every: 10, sequences: 8 },
   checkpoints: { every: 5, keep: 2 },
+  log: { every: 1 },
 };
 
 /** The small run with fields replaced, one level deep in each section. */
