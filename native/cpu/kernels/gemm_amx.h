@@ -82,13 +82,16 @@ struct AmxEngine {
   using Element = bf16;
   static constexpr int kMr = 32, kNr = 32;
   static constexpr int kStep = kTileK;
+  static constexpr int64_t kPackSteps = 64;
   static constexpr int64_t kBlock = 512;
-  static constexpr int kTileM = 128, kTileN = 256;
+  static constexpr int kTileM = 128, kTileN = 256, kMinTileM = 32;
+  static constexpr bool kPacksInTile = false;  // transposing dy again for every tile would cost more than memory does
   static constexpr int64_t kStepElements = 2 * kTileElements;
 
   static bool reads_in_place(const Operand& a) {
     return a.k_contiguous && a.kind == Kind::Bf16 && a.k > 0 && a.k % kStep == 0;
   }
+  static constexpr bool kPacksLastStrip = true;
   static bool sums_in(DType) { return false; }
   static void enter() { ensure_tile_config(); }
   static LeftView view_in_place(const Operand& a, int64_t strip, int64_t k0) {

@@ -19,7 +19,8 @@ template <class Engine>
 struct Plan {
   static constexpr int64_t kChunkK = 2048, kChunkM = 4096, kChunkN = 4096;  // panels of at most 4096 x 2048 each
   static constexpr int64_t kPackElements = 1 << 15;                         // one packing task
-  static constexpr int64_t kMinTiles = 48;                                  // keeps 64 threads busy, and 2 balanced
+  static constexpr int64_t kMinTileN = 128;
+  static constexpr int64_t kMinTiles = 48;  // keeps 64 threads busy, and 2 balanced
 
   int64_t m, n, k;
   int64_t left_strips, right_strips;
@@ -30,6 +31,8 @@ struct Plan {
   bool partial, partial_whole;           // sums between blocks need memory; one matrix of them, or one tile per worker
   int64_t partial_ld, partial_elements;  // of one worker, or of the matrix
   int64_t tile_left, tile_right;         // largest tile, strips
+  bool packs_in_tile;                    // A is packed by the tile that reads it, block by block
+  int64_t left_elements;                 // of packed A: of one worker if packs_in_tile
   size_t left_bytes, right_bytes, partial_bytes;
 
   Plan(const Operand& left, const Operand& right, DType out, bool right_is_packed, int threads)
@@ -37,21 +40,24 @@ struct Plan {
     left_strips = ceil_div(m, Engine::kMr);
     right_strips = ceil_div(n, Engine::kNr);
     const bool in_place = Engine::reads_in_place(left);
-    packed_from = in_place ? m / Engine::kMr : 0;
+    packed_from = !in_place ? 0 : Engine::kPacksLastStrip ? m / Engine::kMr : left_strips;
     depth = round_up(k, Engine::kStep);
     const int64_t blocks = std::max<int64_t>(1, ceil_div(depth, Engine::kBlock));
     block = std::max<int64_t>(Engine::kStep, round_up(ceil_div(depth, blocks), Engine::kStep));
     const bool whole_k = in_place && right_is_packed;
     chunk_k = whole_k ? std::max(depth, block) : std::min(blocks, std::max<int64_t>(1, kChunkK / block)) * block;
-    chunk_left = in_place ? left_strips : std::min(left_strips, kChunkM / Engine::kMr);
+    packs_in_tile = Engine::kPacksInTile && !in_place;
+    chunk_left = in_place || packs_in_tile ? left_strips : std::min(left_strips, kChunkM / Engine::kMr);
     chunk_right = right_is_packed ? right_strips : std::min(right_strips, kChunkN / Engine::kNr);
-    tile_left = Engine::kTileM / Engine::kMr;
-    tile_right = Engine::kTileN / Engine::kNr;
-    while (tile_right > 1 && ceil_div(chunk_left, tile_left) * ceil_div(chunk_right, tile_right) < kMinTiles)
-      tile_right /= 2;
+    choose_tile();
 
-    left_bytes =
-        round_up((std::min(left_strips - packed_from, chunk_left)) * Engine::kMr * chunk_k * sizeof(Element), 64);
+    if (packs_in_tile) {
+      left_elements = tile_left * Engine::kMr * block;
+      left_bytes = round_up(left_elements, 64) * sizeof(Element) * threads;
+    } else {
+      left_elements = std::min(left_strips - packed_from, chunk_left) * Engine::kMr * chunk_k;
+      left_bytes = round_up(left_elements * sizeof(Element), 64);
+    }
     right_bytes = right_is_packed ? 0 : round_up(chunk_right * Engine::kNr * chunk_k * sizeof(Element), 64);
     partial = depth > block && !Engine::sums_in(out);
     partial_whole = partial && chunk_k < depth;
@@ -65,6 +71,16 @@ struct Plan {
 
  private:
   using Element = typename Engine::Element;
+
+  /** The largest tile that leaves enough of them: first fewer rows (which cost nothing but reuse of B from L2), then
+   * fewer columns. */
+  void choose_tile() {
+    tile_left = Engine::kTileM / Engine::kMr;
+    tile_right = Engine::kTileN / Engine::kNr;
+    const auto tiles = [&] { return ceil_div(chunk_left, tile_left) * ceil_div(chunk_right, tile_right); };
+    while (tiles() < kMinTiles && tile_left > Engine::kMinTileM / Engine::kMr) tile_left /= 2;
+    while (tiles() < kMinTiles && tile_right > kMinTileN / Engine::kNr) tile_right /= 2;
+  }
 };
 
 /** Bytes a product may need, whether or not packed weights are found. */
@@ -116,20 +132,27 @@ class Run {
     const int64_t depth = chunk_depth();
     if (depth == 0) return;
     const int64_t left_from = std::max(chunk_.left0, plan_.packed_from);
-    const int64_t left_count = left_is_new ? std::max<int64_t>(0, chunk_.left1 - left_from) : 0;
+    const int64_t left_count = left_is_new && !plan_.packs_in_tile ? std::max<int64_t>(0, chunk_.left1 - left_from) : 0;
     const int64_t right_count = right_is_new && g_.packed_right == nullptr ? chunk_.right1 - chunk_.right0 : 0;
-    const int64_t left_group = std::max<int64_t>(1, Plan<Engine>::kPackElements / (Engine::kMr * depth));
-    const int64_t right_group = std::max<int64_t>(1, Plan<Engine>::kPackElements / (Engine::kNr * depth));
+    const int64_t left_group = std::max<int64_t>(8, Plan<Engine>::kPackElements / (Engine::kMr * depth));
+    const int64_t right_group = std::max<int64_t>(4, Plan<Engine>::kPackElements / (Engine::kNr * depth));
     const int64_t left_tasks = ceil_div(left_count, left_group), right_tasks = ceil_div(right_count, right_group);
     if (left_tasks + right_tasks == 0) return;
     auto task = [&](int64_t t, int) {
-      if (t < right_tasks) {
-        const int64_t begin = chunk_.right0 + t * right_group, end = std::min(chunk_.right1, begin + right_group);
-        for (int64_t s = begin; s < end; s++) Engine::pack_right(g_.right, s, chunk_.k0, depth, right_panel(s));
-      } else {
-        const int64_t begin = left_from + (t - right_tasks) * left_group,
-                      end = std::min(chunk_.left1, begin + left_group);
-        for (int64_t s = begin; s < end; s++) Engine::pack_left(g_.left, s, chunk_.k0, depth, left_panel(s));
+      const bool right = t < right_tasks;
+      const int64_t first = right ? chunk_.right0 : left_from, group = right ? right_group : left_group;
+      const int64_t begin = first + (right ? t : t - right_tasks) * group;
+      const int64_t end = std::min(right ? chunk_.right1 : chunk_.left1, begin + group);
+      // A few k of all strips at a time: neighbouring strips lie in the same rows, whose cache lines are then read
+      // once.
+      for (int64_t k = 0; k < depth; k += Engine::kPackSteps) {
+        const int64_t steps = std::min(Engine::kPackSteps, depth - k);
+        for (int64_t s = begin; s < end; s++) {
+          if (right)
+            Engine::pack_right(g_.right, s, chunk_.k0 + k, steps, right_panel(s) + k * Engine::kNr);
+          else
+            Engine::pack_left(g_.left, s, chunk_.k0 + k, steps, left_panel(s) + k * Engine::kMr);
+        }
       }
     };
     pool_.run(left_tasks + right_tasks, std::move(task));
@@ -140,8 +163,9 @@ class Run {
   }
   Element* right_panel(int64_t strip) const { return right_ + (strip - chunk_.right0) * Engine::kNr * chunk_depth(); }
 
-  LeftView left_view(int64_t strip, int64_t k0) const {
+  LeftView left_view(int64_t strip, int64_t k0, const Element* tile_panels, int64_t panel) const {
     if (strip < plan_.packed_from) return Engine::view_in_place(g_.left, strip, k0);
+    if (plan_.packs_in_tile) return Engine::view_packed(tile_panels + panel);
     return Engine::view_packed(left_panel(strip) + Engine::kMr * (k0 - chunk_.k0));
   }
   const Element* right_view(int64_t strip, int64_t k0) const {
@@ -164,14 +188,25 @@ class Run {
     pool_.run(groups_l * groups_r, std::move(task));
   }
 
+  /** Panels of the tile's strips of A for one block of k, one after the other, into this worker's memory. */
+  void pack_tile(int64_t l0, int64_t l1, int64_t k0, int64_t k1, Element* panels) const {
+    for (int64_t k = k0; k < k1; k += Engine::kPackSteps) {
+      const int64_t steps = std::min(Engine::kPackSteps, k1 - k);
+      for (int64_t l = l0; l < l1; l++)
+        Engine::pack_left(g_.left, l, k, steps, panels + Engine::kMr * ((l - l0) * (k1 - k0) + k - k0));
+    }
+  }
+
   void tile(int64_t l0, int64_t l1, int64_t r0, int64_t r1, int worker) {
     const Output& out = g_.out;
     const int64_t size = static_cast<int64_t>(dtype_size(out.dtype));
     float* partial = plan_.partial_whole ? partial_ : partial_ + worker * plan_.partial_elements;
     const int64_t origin_l = plan_.partial_whole ? 0 : l0, origin_r = plan_.partial_whole ? 0 : r0;
+    Element* left = left_ + (plan_.packs_in_tile ? worker * round_up(plan_.left_elements, 64) : 0);
     int64_t k0 = chunk_.k0;
     do {
       const int64_t k1 = std::min(chunk_.k1, k0 + plan_.block);
+      if (plan_.packs_in_tile) pack_tile(l0, l1, k0, k1, left);
       for (int64_t r = r0; r < r1; r++) {
         const Element* b = right_view(r, k0);
         for (int64_t l = l0; l < l1; l++) {
@@ -189,7 +224,7 @@ class Run {
           d.ld = out.ld;
           d.rows = static_cast<int>(std::min<int64_t>(Engine::kMr, plan_.m - row));
           d.cols = static_cast<int>(std::min<int64_t>(Engine::kNr, plan_.n - column));
-          Engine::multiply(k1 - k0, left_view(l, k0), b, d);
+          Engine::multiply(k1 - k0, left_view(l, k0, left, (l - l0) * Engine::kMr * (k1 - k0)), b, d);
         }
       }
       k0 = k1;

@@ -62,9 +62,11 @@ void pack_transposed(const typename Read::T* src, int64_t ld, int valid, int64_t
 /** dst[p * Strip + i] = src[p * ld + i]: rows copied side by side. */
 template <int Strip, class Read>
 void pack_copied(const typename Read::T* src, int64_t ld, int valid, int64_t k, float* dst) {
-  constexpr int kTail = Strip % kWidth;
+  constexpr int kTail = Strip % kWidth, kLine = 64 / sizeof(typename Read::T);
   if (valid >= Strip) {
     for (int64_t p = 0; p < k; p++) {
+      // Short pieces of far rows are no stream the hardware would follow; the next call reads the rows from p + k on.
+      for (int i = 0; i < Strip; i += kLine) __builtin_prefetch(src + (p + k) * ld + i);
       for (int i = 0; i + kWidth <= Strip; i += kWidth) store(dst + p * Strip + i, Read::all(src + p * ld + i));
       if (kTail > 0) {
         constexpr int kAt = Strip - kTail;
@@ -113,14 +115,22 @@ struct F32Engine {
   static constexpr int kVecs = 2;
   static constexpr int kNr = kVecs * kWidth;
   static constexpr int kStep = 1;  // k is not padded
+  static constexpr int64_t kPackSteps = 16;
   static constexpr int64_t kBlock = 256;
-  static constexpr int kTileM = 120, kTileN = 256;
+  static constexpr int kTileM = 120, kTileN = 256, kMinTileM = 24;
+  static constexpr bool kPacksInTile = true;  // what is packed is read next, from L2
 
-  static bool reads_in_place(const Operand&) { return false; }
+  /** fp32 rows along k are broadcast from where they are, also a last strip of fewer rows. */
+  static bool reads_in_place(const Operand& a) { return a.k_contiguous && a.kind == Kind::F32; }
+  static constexpr bool kPacksLastStrip = false;
   static bool sums_in(DType out) { return out == DType::F32; }
   static void enter() {}
-  static LeftView view_in_place(const Operand&, int64_t, int64_t) { return {}; }
-  static LeftView view_packed(const float* panel) { return {reinterpret_cast<const char*>(panel), 0, 0}; }
+  static LeftView view_in_place(const Operand& a, int64_t strip, int64_t k0) {
+    const auto* data = static_cast<const float*>(a.data);
+    if (a.k_contiguous) return {reinterpret_cast<const char*>(data + strip * kMr * a.ld + k0), a.ld * 4, 4};
+    return {reinterpret_cast<const char*>(data + k0 * a.ld + strip * kMr), 4, a.ld * 4};
+  }
+  static LeftView view_packed(const float* panel) { return {reinterpret_cast<const char*>(panel), 4, kMr * 4}; }
 
   static void pack_left(const Operand& from, int64_t strip, int64_t k0, int64_t k, float* dst) {
     pack_strip<kMr>(from, strip, k0, k, dst);
@@ -144,6 +154,7 @@ struct F32Engine {
 
   template <int Rows>
   static void finish(F (&sums)[Rows][kVecs], const Destination& d) {
+#pragma GCC unroll 16
     for (int i = 0; i < Rows; i++) {
       float* partial = d.partial + i * d.ld_partial;
       if (d.dtype == DType::F32) {
@@ -163,30 +174,48 @@ struct F32Engine {
     }
   }
 
-  template <int Rows>
-  static void multiply_rows(int64_t k, const float* __restrict a, const float* __restrict b, const Destination& d) {
+  /**
+   * RowMajor: row i of A is `stride` elements after row i - 1, and k steps are neighbours; otherwise (a panel, or A^T
+   * in place) the rows' values of one k are neighbours, and the next k is `stride` elements on.
+   */
+  template <int Rows, bool RowMajor>
+  static void multiply_rows(int64_t k, const float* a, int64_t stride, const float* b, const Destination& d) {
     F sums[Rows][kVecs] = {};
+    // A base every third row: with one register for the stride, base, base + stride and base + 2 stride are addresses.
+    constexpr int kBases = (Rows + 2) / 3;
+    const float* base[kBases];
+    for (int i = 0; i < kBases; i++) base[i] = a + 3 * i * stride;
     for (int64_t p = 0; p < k; p++) {
       const F b0 = load(b), b1 = load(b + kWidth);
 #pragma GCC unroll 16
       for (int i = 0; i < Rows; i++) {
-        sums[i][0] += a[i] * b0;
-        sums[i][1] += a[i] * b1;
+        const float left = RowMajor ? base[i / 3][i % 3 * stride] : a[i];
+        sums[i][0] += left * b0;
+        sums[i][1] += left * b1;
       }
-      a += kMr;
+      if constexpr (RowMajor) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kBases; i++) base[i]++;
+      } else {
+        a += stride;
+      }
       b += kNr;
     }
     finish<Rows>(sums, d);
   }
 
   template <int Rows>
-  static void dispatch(int64_t k, const float* a, const float* b, const Destination& d) {
-    if (d.rows == Rows) return multiply_rows<Rows>(k, a, b, d);
+  static void dispatch(int64_t k, const LeftView& a, const float* b, const Destination& d) {
+    if (d.rows == Rows) {
+      const auto* left = reinterpret_cast<const float*>(a.data);
+      if (a.row_stride != 4) return multiply_rows<Rows, true>(k, left, a.row_stride / 4, b, d);
+      return multiply_rows<Rows, false>(k, left, a.step_stride / 4, b, d);
+    }
     if constexpr (Rows > 1) dispatch<Rows - 1>(k, a, b, d);
   }
   /** One register block over k steps of its panels. */
   static void multiply(int64_t k, const LeftView& a, const float* b, const Destination& d) {
-    dispatch<kMr>(k, reinterpret_cast<const float*>(a.data), b, d);
+    dispatch<kMr>(k, a, b, d);
   }
 };
 
