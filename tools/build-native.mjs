@@ -27,6 +27,9 @@ if (flag("--cuda")) {
 }
 
 const sanitize = value("--sanitize") ?? "";
+const tests = flag("--tests") || sanitize !== "";
+// Without tests only the addon is built, and a folder configured with tests keeps them.
+const target = value("--target") ?? (tests ? undefined : "thalweg");
 const dir = value("--dir") ?? (sanitize ? "out/sanitize" : "out/native");
 run("cmake", [
   "-S",
@@ -35,16 +38,10 @@ run("cmake", [
   dir,
   `-DCMAKE_BUILD_TYPE=${flag("--debug") ? "Debug" : "Release"}`,
   `-DTHALWEG_SANITIZE=${sanitize}`,
-  `-DTHALWEG_TESTS=${flag("--tests") || sanitize ? "ON" : "OFF"}`,
+  ...(tests ? ["-DTHALWEG_TESTS=ON"] : []),
   `-DTHALWEG_ADDON=${sanitize ? "OFF" : "ON"}`,
 ]);
-run("cmake", [
-  "--build",
-  dir,
-  "--parallel",
-  String(availableParallelism()),
-  ...(value("--target") ? ["--target", value("--target")] : []),
-]);
+run("cmake", ["--build", dir, "--parallel", String(availableParallelism()), ...(target ? ["--target", target] : [])]);
 
 if (!sanitize && !value("--target")) {
   mkdirSync(join(root, "build/Release"), { recursive: true });
