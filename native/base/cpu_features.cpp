@@ -50,10 +50,14 @@ Isa detect() { return Isa::Portable; }
 
 const char* isa_name(Isa isa) {
   switch (isa) {
-    case Isa::Portable: return "portable";
-    case Isa::Avx2: return "avx2";
-    case Isa::Avx512: return "avx512";
-    case Isa::Amx: return "amx";
+    case Isa::Portable:
+      return "portable";
+    case Isa::Avx2:
+      return "avx2";
+    case Isa::Avx512:
+      return "avx512";
+    case Isa::Amx:
+      return "amx";
   }
   return "?";
 }
@@ -69,8 +73,8 @@ Isa selected_isa() {
   for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Amx}) {
     if (std::string(forced) != isa_name(isa)) continue;
     if (isa > best_isa())
-      fail("BAD_OPTION", "THALWEG_CPU=", forced, " asks for a path this machine does not offer (best here: ",
-           isa_name(best_isa()), ").");
+      fail("BAD_OPTION", "THALWEG_CPU=", forced,
+           " asks for a path this machine does not offer (best here: ", isa_name(best_isa()), ").");
     return isa;
   }
   fail("BAD_OPTION", "THALWEG_CPU=", forced, " is not one of portable, avx2, avx512, amx.");

@@ -5,7 +5,8 @@
 
 namespace thalweg {
 
-/** Every failure of the engine. `code` is stable and becomes `.code` of the JavaScript Error (BAD_PROGRAM, NOT_FINITE, ...). */
+/** Every failure of the engine. `code` is stable and becomes `.code` of the JavaScript Error (BAD_PROGRAM, NOT_FINITE,
+ * ...). */
 class Error : public std::runtime_error {
  public:
   Error(std::string code, const std::string& message) : std::runtime_error(message), code_(std::move(code)) {}

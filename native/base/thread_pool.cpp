@@ -19,7 +19,8 @@ inline void relax() {
   __builtin_ia32_pause();
 #endif
 }
-/** Spins this often before sleeping: a training step is thousands of short regions, a futex round trip each would show. */
+/** Spins this often before sleeping: a training step is thousands of short regions, a futex round trip each would show.
+ */
 constexpr int kSpins = 20000;
 }  // namespace
 

@@ -20,8 +20,9 @@ class ThreadPool {
   /** f(tile, worker) for every tile; returns when all are done. Not reentrant. */
   template <class F>
   void run(int64_t tiles, F&& f) {
-    run_erased(tiles, [](void* self, int64_t tile, int worker) { (*static_cast<F*>(self))(tile, worker); },
-               const_cast<void*>(static_cast<const void*>(&f)));
+    run_erased(
+        tiles, [](void* self, int64_t tile, int worker) { (*static_cast<F*>(self))(tile, worker); },
+        const_cast<void*>(static_cast<const void*>(&f)));
   }
 
  private:

@@ -17,22 +17,24 @@ struct Packed {
   void* data;  // packed_weight_bytes(...) bytes, 64-byte aligned
 };
 
-/** Packed copies by master tensor. Lookups return nullptr when the weight was not prepared (an op called alone): the kernel then packs into its workspace. */
+/** Packed copies by master tensor. Lookups return nullptr when the weight was not prepared (an op called alone): the
+ * kernel then packs into its workspace. */
 class PackedTable {
  public:
   virtual ~PackedTable() = default;
   virtual const void* find(const void* master, Orientation orientation, DType act) const = 0;
-  /** All copies of one master (at most 4 are written to out); returns how many. Used by adamw to rebuild them while the rows are in cache. */
+  /** All copies of one master (at most 4 are written to out); returns how many. Used by adamw to rebuild them while the
+   * rows are in cache. */
   virtual int all(const void* master, Packed out[4]) const = 0;
 };
 
 /** What a kernel gets besides its operands. */
 struct Context {
   ThreadPool& pool;
-  const float* scalars;      // ops::kScalarCount values, see native/ops/step_inputs.h
-  const int32_t* integers;   // ops::kIntegerCount values
-  std::byte* workspace;      // <op>_workspace(params, threads) bytes, 64-byte aligned, contents undefined
-  const PackedTable* packed; // may be null
+  const float* scalars;       // ops::kScalarCount values, see native/ops/step_inputs.h
+  const int32_t* integers;    // ops::kIntegerCount values
+  std::byte* workspace;       // <op>_workspace(params, threads) bytes, 64-byte aligned, contents undefined
+  const PackedTable* packed;  // may be null
 };
 
 }  // namespace thalweg::cpu

@@ -17,16 +17,15 @@ struct Command {
 
 enum class Rule { Act, F32, I32, Any };
 
-/** Checks a Command against a declaration; used by the generated decode functions. Every error names command, operand, found and expected. */
+/** Checks a Command against a declaration; used by the generated decode functions. Every error names command, operand,
+ * found and expected. */
 class Decoder {
   static constexpr double kMaxAttribute = 1 << 30;
 
  public:
   Decoder(const Command& command, size_t operands, size_t attributes) : c_(command) {
-    if (c_.operands.size() != operands)
-      bad("has ", c_.operands.size(), " operands, expected ", operands);
-    if (c_.attributes.size() != attributes)
-      bad("has ", c_.attributes.size(), " attributes, expected ", attributes);
+    if (c_.operands.size() != operands) bad("has ", c_.operands.size(), " operands, expected ", operands);
+    if (c_.attributes.size() != attributes) bad("has ", c_.attributes.size(), " attributes, expected ", attributes);
   }
 
   int64_t integer(size_t i, const char* name) const {

@@ -34,7 +34,8 @@ struct Failure : std::exception {
 inline uint64_t seed() {
   static const uint64_t s = [] {
     const char* given = std::getenv("THALWEG_TEST_SEED");
-    return given ? std::strtoull(given, nullptr, 10) : (static_cast<uint64_t>(std::random_device{}()) << 16) % 1000000007;
+    return given ? std::strtoull(given, nullptr, 10)
+                 : (static_cast<uint64_t>(std::random_device{}()) << 16) % 1000000007;
   }();
   return s;
 }

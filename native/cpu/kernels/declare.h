@@ -4,8 +4,8 @@
 // The functions each instruction path defines: one `name` and one `name_workspace` per op, in the file of its family.
 namespace thalweg::cpu::THALWEG_ISA {
 
-#define THALWEG_DECLARE(Params, name)                \
-  void name(const ops::Params& p, Context& ctx);     \
+#define THALWEG_DECLARE(Params, name)            \
+  void name(const ops::Params& p, Context& ctx); \
   size_t name##_workspace(const ops::Params& p, int threads);
 THALWEG_OPS(THALWEG_DECLARE)
 #undef THALWEG_DECLARE
