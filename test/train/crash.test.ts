@@ -102,7 +102,7 @@ test.serial("SIGTERM saves the last finished step and exits 75; the next start e
 
 test.serial("a second signal exits at once with 143", async (t) => {
   // The pause holds the event loop, so both signals are waiting when it turns; the second must still be obeyed.
-  const { process: running, says, ended, output } = child("impatient", { pause: 300 });
+  const { process: running, says, ended, output } = child("impatient", { pause: 1500 });
   await says("step 2\n");
   running.kill("SIGINT");
   await new Promise((resolve) => setTimeout(resolve, 20));
