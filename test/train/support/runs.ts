@@ -44,7 +44,7 @@ export function trainSmall(
 ): Promise<RunResult> {
   const data = { train: join(workplace, "data"), ...(config.data as object) };
   return runTraining({
-    config: smallConfig({ threads: 2, ...config, data }),
+    config: smallConfig({ threads: 1, ...config, data }),
     runDir: join(workplace, name),
     measurePeak: false,
     ...options,
