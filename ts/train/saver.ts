@@ -9,6 +9,9 @@ import type { CheckpointRecord, WarningRecord } from "./records.ts";
 export const MODEL_FILE = "model.safetensors";
 export const OPTIMIZER_FILE = "optimizer.safetensors";
 
+/** An error's message to be followed by a full stop. */
+const reason = (error: Error): string => error.message.replace(/\.$/, "");
+
 export interface SaverOptions {
   runDir: string;
   keep: number;
@@ -47,7 +50,7 @@ export class CheckpointSaver {
     await this.#inFlight;
     const copied = await snapshot();
     this.#inFlight = this.#publish(state, copied).catch((error: Error) => {
-      const message = `the checkpoint of step ${state.step} was not written: ${error.message}. ${this.newest()}`;
+      const message = `the checkpoint of step ${state.step} was not written: ${reason(error)}. ${this.newest()}`;
       this.#warn(state.step, "checkpoint-failed", message);
     });
   }
@@ -64,7 +67,7 @@ export class CheckpointSaver {
     } catch (cause) {
       throw new ThalwegError(
         "CHECKPOINT_FAILED",
-        `the checkpoint of step ${state.step} could not be written in ${this.directory}: ${(cause as Error).message}. ${this.newest()} Make room and resume.`,
+        `the checkpoint of step ${state.step} could not be written in ${this.directory}: ${reason(cause as Error)}. ${this.newest()} Make room and resume.`,
         { cause },
       );
     }
