@@ -54,8 +54,8 @@ test("step scalars stand in the agreed order, with bias corrections of the updat
   const at = (name: (typeof scalarNames)[number]) => scalars[scalarNames.indexOf(name)];
   t.is(scalars.length, scalarNames.length);
   t.is(at("lr"), Math.fround(1e-3));
-  t.is(at("bias1"), Math.fround(1 / (1 - 0.9 ** 3)));
-  t.is(at("bias2"), Math.fround(1 / (1 - 0.95 ** 3)));
+  t.is(at("bias1"), Math.fround(1 / (1 - Math.fround(0.9) ** 3)));
+  t.is(at("bias2"), Math.fround(1 / (1 - Math.fround(0.95) ** 3)));
   t.is(at("lossScale"), 1 / 1024);
   t.is(at("clip"), 1);
 });

@@ -41,10 +41,15 @@ export interface AdamScalars {
 /** The paper's constants (PAPER.md 1.1). */
 export const adamDefaults = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clip: 1 } as const;
 
-/** The scalars of one step in the order of `scalarNames`; bias corrections in float64, rounded once. */
+/**
+ * The scalars of one step in the order of `scalarNames`; bias corrections in float64, rounded once, of the betas as the
+ * kernel has them in fp32 (so that the first update's m * bias1 is the gradient).
+ */
 export function adamScalars(s: AdamScalars): Float32Array {
   const t = s.step + 1;
-  const { lr, beta1, beta2, eps, weightDecay, clip, lossScale } = s;
+  const { lr, eps, weightDecay, clip, lossScale } = s;
+  const beta1 = Math.fround(s.beta1);
+  const beta2 = Math.fround(s.beta2);
   const values: Record<ScalarName, number> = {
     lr,
     beta1,
