@@ -10,7 +10,12 @@ import { integerNames, scalarNames } from "../ts/graph/step_inputs.ts";
 
 const root = join(import.meta.dirname, "..");
 const pascal = (s: string) => s[0]!.toUpperCase() + s.slice(1);
-const rules: Record<OperandRule["dtype"], string> = { act: "Rule::Act", f32: "Rule::F32", i32: "Rule::I32", any: "Rule::Any" };
+const rules: Record<OperandRule["dtype"], string> = {
+  act: "Rule::Act",
+  f32: "Rule::F32",
+  i32: "Rule::I32",
+  any: "Rule::Any",
+};
 
 /** Rewrites camelCase identifiers of an expression as members of `p`. */
 const expression = (e: string) => e.replace(/[a-zA-Z][a-zA-Z0-9]*/g, (id) => `p.${snake(id)}`);
@@ -54,12 +59,16 @@ function struct(rule: OpRule): string {
     const role = `${name in rule.inputs ? "in" : o.inout ? "inout" : "out"}${o.optional ? ", optional" : ""}`;
     s += `  Tensor ${snake(name)};  // ${role}: ${o.dtype} ${shapeText(o)}\n`;
   }
-  for (const [name, type] of attributes) s += type === "int" ? `  int64_t ${snake(name)} = 0;\n` : `  float ${snake(name)} = 0;\n`;
+  for (const [name, type] of attributes)
+    s += type === "int" ? `  int64_t ${snake(name)} = 0;\n` : `  float ${snake(name)} = 0;\n`;
   for (const dim of dimsOf(rule)) s += `  int64_t ${snake(dim)} = -1;\n`;
   s += `\n  static ${pascal(rule.name)} decode(const Command& c) {\n`;
   s += `    Decoder d(c, ${names.length}, ${attributes.length});\n    ${pascal(rule.name)} p;\n`;
   attributes.forEach(([name, type], i) => {
-    s += type === "int" ? `    p.${snake(name)} = d.integer(${i}, "${name}");\n` : `    p.${snake(name)} = d.real(${i});\n`;
+    s +=
+      type === "int"
+        ? `    p.${snake(name)} = d.integer(${i}, "${name}");\n`
+        : `    p.${snake(name)} = d.real(${i});\n`;
   });
   names.forEach((name, i) => {
     s += operandChecks(rule, name, i);

@@ -22,7 +22,15 @@ export interface Fixture {
   lastLogits: number[];
   gradients: Record<string, Digest>;
   adamw: {
-    settings: { lr: number; beta1: number; beta2: number; eps: number; weightDecay: number; clip: number; steps: number };
+    settings: {
+      lr: number;
+      beta1: number;
+      beta2: number;
+      eps: number;
+      weightDecay: number;
+      clip: number;
+      steps: number;
+    };
     losses: number[];
     gradNorms: number[];
     parameters: Record<string, Digest>;

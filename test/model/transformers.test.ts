@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from "ava";
 import { Engine, type Module } from "../../ts/engine/engine.ts";
 import { integerNames } from "../../ts/graph/step_inputs.ts";
 import { type BuiltModule, buildModule } from "../../ts/model/build.ts";
-import { adamw, adamScalars } from "../../ts/optim/adamw.ts";
+import { adamScalars, adamw } from "../../ts/optim/adamw.ts";
 import { batchOf, digest, digestError, type Fixture, fixtures, partOf } from "./fixture.ts";
 
 type Precision = "f32" | "bf16";
@@ -44,7 +44,10 @@ async function load(engine: Engine, f: Fixture, built: BuiltModule): Promise<Mod
       const rows = { rowStart: part.rowStart, rows: part.rows, seed: f.seed, name: part.hfName };
       if (p.kind === "norm") {
         await module.initialize(tensor, { kind: "normal", std: 0.1, ...rows });
-        await module.write(tensor, ((await module.read(tensor)) as Float32Array).map((v) => 1 + v));
+        await module.write(
+          tensor,
+          ((await module.read(tensor)) as Float32Array).map((v) => 1 + v),
+        );
       } else {
         const fan = p.kind === "embedding" ? f.config.dim : p.shape[1]!;
         await module.initialize(tensor, { kind: "truncatedNormal", std: 1 / Math.sqrt(fan), ...rows });
