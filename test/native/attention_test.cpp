@@ -40,7 +40,7 @@ const Case kCases[] = {
     {1, 513, 2, 2, 64},
     {48, 530, 1, 1, 8},  // one chunk of more key blocks than a task keeps at
                          // hand
-    {1, 2320, 2, 1, 8},  // several chunks, each longer than that
+    {1, 2320, 1, 1, 8},  // several chunks, each longer than that
 };
 
 uint16_t to_bf16(float x) {
