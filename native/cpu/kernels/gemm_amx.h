@@ -58,6 +58,9 @@ void pack_pairs(const T* src, int64_t ld, int columns, int steps, bf16* dst) {
   __m512i low[16], high[16];
   for (int pair = 0; pair < 16; pair++) {
     const int p = 2 * pair;
+    // Pieces of far rows are no stream the hardware would follow; the next step reads the 32 rows after these.
+    __builtin_prefetch(src + (p + kTileK) * ld);
+    __builtin_prefetch(src + (p + 1 + kTileK) * ld);
     const __m512i even = p < steps ? load32(src + p * ld, columns) : _mm512_setzero_si512();
     const __m512i odd = p + 1 < steps ? load32(src + (p + 1) * ld, columns) : _mm512_setzero_si512();
     interleave(even, odd, low[pair], high[pair]);
