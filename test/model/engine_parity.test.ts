@@ -98,10 +98,10 @@ for (const [name, changes] of Object.entries(variants)) {
         error += (values[i]! - v) ** 2;
         norm += v * v;
       });
-      // Sums of up to 44 products in fp32 through two layers: a few 1e-7. AdamW divides gradients by their own size, which
-      // carries their relative error into the parameters' second step.
+      // Sums of up to 44 products in fp32 through two layers: a few 1e-7. AdamW divides gradients by their own size, so the
+      // relative error of an element that nearly cancels goes whole into the second step's gradients: a few 1e-5.
       const relative = norm === 0 ? Math.sqrt(error) : Math.sqrt(error / norm);
-      t.true(relative <= 2e-5, `${tensor}: relative error ${relative.toExponential(2)}; seed ${seed}`);
+      t.true(relative <= 1e-4, `${tensor}: relative error ${relative.toExponential(2)}; seed ${seed}`);
     }
   });
 

@@ -90,7 +90,7 @@ class Llama(nn.Module):
         for block in self.blocks:
             x = block(x, self.cos, self.sin)
         logits = self.head(F.rms_norm(x, (c.dim,), self.norm.to(x.dtype), 1e-5))
-        return F.cross_entropy(logits.view(-1, c.vocab).float(), targets.view(-1))
+        return F.cross_entropy(logits.view(-1, c.vocab).float(), targets.reshape(-1))
 
 
 model = Llama()
