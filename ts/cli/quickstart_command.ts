@@ -34,11 +34,17 @@ export async function runQuickstartCommand(args: {
     reporter: progressReporter({ stream: process.stderr }),
   });
   if (result.stopped) return ExitCode.savedRunAgain;
-  const { metrics, control, prepared, sample } = result;
+  const { metrics, controls, prepared, sample } = result;
+  // For the table they are one run: their decays do not overlap.
+  const control = {
+    name: "control",
+    steps: controls.flatMap((c) => c.steps),
+    evaluations: controls.flatMap((c) => c.evaluations),
+  };
   const rows = budgetRows(metrics, control);
   const gain = medianGain(rows);
   const picture = join(args.out, "curves.svg");
-  await writeFileAtomic(picture, curvesSvg([metrics, control], { title: "Quickstart: WSD-S and its controls" }));
+  await writeFileAtomic(picture, curvesSvg([metrics, ...controls], { title: "Quickstart: WSD-S and its controls" }));
   if (args.json) {
     printJson({ budgets: rows, medianGain: gain, sample, picture });
     return ExitCode.ok;

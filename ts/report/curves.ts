@@ -112,13 +112,26 @@ function lossSeries(run: Run): Series[] {
 /** Earlier runs are drawn wider, so that they show behind those that coincide with them. */
 const runWidth = (index: number, runs: number): number => (runs === 1 ? 1.8 : Math.max(1.4, 3 - index * 0.8));
 
+/** Runs of one name are pieces of one curve: drawn in one colour, with a gap between them. */
+function piecesByName(runs: readonly Run[]): Run[][] {
+  const byName = new Map<string, Run[]>();
+  for (const run of runs) byName.set(run.name, [...(byName.get(run.name) ?? []), run]);
+  return [...byName.values()];
+}
+
+const withGaps = (pieces: readonly Run[], pointsOf: (run: Run) => Point[]): Point[] =>
+  pieces.flatMap((piece, i) => (i === 0 ? pointsOf(piece) : [[Number.NaN, Number.NaN] as const, ...pointsOf(piece)]));
+
 /** Loss curves of several runs: validation where every run has some, else smoothed training loss. */
-function comparedSeries(runs: readonly Run[]): { label: string; series: Series[] } {
-  const validated = runs.every((run) => validationPoints(run).length > 1);
-  const series = runs.map((run, i): Series => {
+function comparedSeries(curves: readonly Run[][]): { label: string; series: Series[] } {
+  const validated = curves.flat().every((run) => validationPoints(run).length > 1);
+  const smoothed = (run: Run) => {
     const training = trainingPoints(run);
-    const points = validated ? validationPoints(run) : smooth(training, 2 * Math.ceil(training.length / 100) + 1);
-    return { name: run.name, points, color: palette[i % palette.length]!, width: runWidth(i, runs.length) };
+    return smooth(training, 2 * Math.ceil(training.length / 100) + 1);
+  };
+  const series = curves.map((pieces, i): Series => {
+    const points = withGaps(pieces, validated ? validationPoints : smoothed);
+    return { name: pieces[0]!.name, points, color: palette[i % palette.length]!, width: runWidth(i, curves.length) };
   });
   return { label: `${validated ? "validation" : "training"} loss (nats per token)`, series };
 }
@@ -126,14 +139,15 @@ function comparedSeries(runs: readonly Run[]): { label: string; series: Series[]
 /** Loss above, learning rate below, over the same steps; decays shaded, ends of budgets marked. */
 export function curvesFigure(runs: readonly Run[], options: CurveOptions = {}): Figure {
   const single = runs.length === 1 ? runs[0]! : undefined;
-  const loss = single ? { label: "loss (nats per token)", series: lossSeries(single) } : comparedSeries(runs);
+  const curves = piecesByName(runs);
+  const loss = single ? { label: "loss (nats per token)", series: lossSeries(single) } : comparedSeries(curves);
   const range = focusRange(loss.series.map((series) => series.points));
-  const rates = runs.map(
-    (run, i): Series => ({
-      name: run.name,
-      points: lrPoints(run),
+  const rates = curves.map(
+    (pieces, i): Series => ({
+      name: pieces[0]!.name,
+      points: withGaps(pieces, lrPoints),
       color: palette[i % palette.length]!,
-      width: runWidth(i, runs.length),
+      width: runWidth(i, curves.length),
       legend: false,
     }),
   );

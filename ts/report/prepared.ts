@@ -1,3 +1,4 @@
+import { relative } from "node:path";
 import type { PrepareProgress, PrepareSummary } from "../data/prepare.ts";
 import { formatBytes, formatCount, formatDuration } from "../train/format.ts";
 import type { ProgressStream } from "../train/progress.ts";
@@ -23,7 +24,7 @@ export function formatPrepared({ output, train, validation, report, seconds }: P
   const row = (name: string, part: typeof train | null) =>
     part === null ? [] : [[name, formatCount(part.documents), formatCount(part.tokens)]];
   const table = formatTable(
-    [output, { title: "documents", align: "right" }, { title: "tokens", align: "right" }],
+    [relative(".", output) || ".", { title: "documents", align: "right" }, { title: "tokens", align: "right" }],
     [...row("train", train), ...row("validation", validation)],
   );
   const read = `${formatCount(report.files)} files read in ${formatDuration(seconds)}, ${formatCount(report.duplicates)} duplicate documents left out, ${formatCount(report.bad)} unreadable`;

@@ -26,9 +26,9 @@ export interface QuickstartOptions {
 export interface QuickstartResult {
   prepared: PrepareSummary;
   run: RunResult;
-  /** Records of the run, and of its controls taken together as one. */
   metrics: RunMetrics;
-  control: RunMetrics;
+  /** One for each decay; each begins where the run stood before it, evaluated there already. */
+  controls: RunMetrics[];
   /** Null when a signal stopped it early. */
   sample: string | null;
   stopped: boolean;
@@ -60,11 +60,13 @@ export async function quickstart(options: QuickstartOptions): Promise<Quickstart
   for (const decay of run.decays) {
     if (signal?.aborted) break;
     onStage(`control of budget ${decay.budget + 1}: the same steps at the peak rate`);
-    controls.push(await control(options, config, run, decay, common));
+    const made = await control(options, config, run, decay, common);
+    const start = metrics.evaluations.filter((e) => e.occasion === "pre-decay" && e.budget === decay.budget);
+    controls.push({ ...made, name: "constant rate (control)", evaluations: [...start, ...made.evaluations] });
   }
   const stopped = signal?.aborted ?? false;
   const sample = stopped ? null : await sampleOf(runDir);
-  return { prepared, run, metrics, control: merged(controls), sample, stopped };
+  return { prepared, run, metrics, controls, sample, stopped };
 }
 
 async function control(
@@ -96,16 +98,6 @@ async function control(
     ...common,
   });
   return loadRun(runDir);
-}
-
-/** The controls' records as one run: each covers the steps of its decay only. */
-function merged(controls: readonly RunMetrics[]): RunMetrics {
-  return {
-    name: "constant rate (control)",
-    path: "",
-    steps: controls.flatMap((c) => c.steps),
-    evaluations: controls.flatMap((c) => c.evaluations),
-  };
 }
 
 async function sampleOf(runDir: string): Promise<string> {
