@@ -40,6 +40,7 @@ run("cmake", [
   `-DTHALWEG_SANITIZE=${sanitize}`,
   ...(tests ? ["-DTHALWEG_TESTS=ON"] : []),
   `-DTHALWEG_ADDON=${sanitize ? "OFF" : "ON"}`,
+  `-DTHALWEG_EMULATE_TILES=${sanitize ? "ON" : "OFF"}`,
 ]);
 run("cmake", ["--build", dir, "--parallel", String(availableParallelism()), ...(target ? ["--target", target] : [])]);
 

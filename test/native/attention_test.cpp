@@ -8,6 +8,7 @@
 #include "native/cpu/kernels.h"
 #include "native/ops/step_inputs.h"
 #include "test/native/check.h"
+#include "test/native/paths.h"
 
 using namespace thalweg;
 
@@ -198,18 +199,6 @@ struct Backward {
   }
 };
 
-/** The paths of this machine; compiled with THALWEG_EMULATE_TILES also the tiles, wherever AVX-512 with bf16 stands. */
-std::vector<Isa> paths() {
-  std::vector<Isa> out;
-  Isa best = best_isa();
-#ifdef THALWEG_EMULATE_TILES
-  if (best == Isa::Avx512 && __builtin_cpu_supports("avx512bf16")) best = Isa::Amx;
-#endif
-  for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Amx})
-    if (isa <= best) out.push_back(isa);
-  return out;
-}
-
 struct Tolerance {
   double worst, mean;  // largest error / largest reference; root mean square error / root mean square reference
 };
@@ -268,7 +257,7 @@ void check_all(DType act) {
     const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1),
                   dy = random_values(c.rows() * c.y_width(), act, 2);
     const Reference want = reference(c, qkv, dy, c.scale());
-    for (Isa isa : paths()) check_path(c, act, isa, qkv, dy, want);
+    for (Isa isa : available_paths()) check_path(c, act, isa, qkv, dy, want);
   }
 }
 
@@ -301,7 +290,7 @@ TEST("bf16 attention and its gradient agree with float64 on every path") { check
 TEST("any number of threads gives the same bits") {
   for (const Case& c : {Case{3, 200, 4, 2, 48}, Case{1, 1100, 1, 1, 64}})
     for (DType act : {DType::F32, DType::BF16})
-      for (Isa isa : paths()) {
+      for (Isa isa : available_paths()) {
         const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1),
                       dy = random_values(c.rows() * c.y_width(), act, 2);
         std::vector<std::vector<uint8_t>> bits[3];
@@ -323,7 +312,7 @@ TEST("scores far beyond the range of exp do not overflow") {
     for (int64_t r = 0; r < c.rows(); r++) qkv[r * c.qkv_width()] = qkv[r * c.qkv_width() + c.dim] = r % 2 ? 64 : 72;
     const Doubles dy = random_values(c.rows() * c.y_width(), act, 2);
     const Reference want = reference(c, qkv, dy, c.scale());
-    for (Isa isa : paths()) {
+    for (Isa isa : available_paths()) {
       Forward f(c, act, qkv);
       f.play_on(cpu::kernels_for(isa), c, 2, c.scale());
       // Scores of 512..648 carry 2^-24 * 900 (log2) of error per rounding: 5e-5, a few of them.
@@ -336,7 +325,7 @@ TEST("a NaN key reaches every later query and no earlier one") {
   const Case c{1, 150, 2, 2, 64};
   constexpr int64_t kBad = 70;
   for (DType act : {DType::F32, DType::BF16})
-    for (Isa isa : paths()) {
+    for (Isa isa : available_paths()) {
       Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1);
       Forward f(c, act, qkv);
       f.qkv.set(kBad * c.qkv_width() + c.heads * c.dim + 3, std::numeric_limits<double>::quiet_NaN());
@@ -390,7 +379,7 @@ TEST("decoding token by token equals attention over the whole sequence") {
   for (const Case& c : {Case{2, 70, 4, 2, 64}, Case{1, 37, 8, 1, 48}, Case{3, 19, 2, 2, 5}})
     for (DType act : {DType::F32, DType::BF16}) {
       const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1);
-      for (Isa isa : paths()) {
+      for (Isa isa : available_paths()) {
         Forward f(c, act, qkv);
         f.play_on(cpu::kernels_for(isa), c, 2, c.scale());
         // fp32: order of sums only. bf16: the whole pass may round P, and both round the result.

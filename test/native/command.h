@@ -7,6 +7,7 @@
 #include "native/cpu/kernels.h"
 #include "native/ops/step_inputs.h"
 #include "test/native/check.h"
+#include "test/native/paths.h"
 
 /** Operands with guard zones, and single ops run on any instruction path with any number of threads. */
 namespace check {
@@ -127,13 +128,6 @@ void run_op(Isa isa, int threads, const std::vector<Tensor>& operands, const std
 }
 
 inline const Tensor kAbsent{};
-
-inline std::vector<Isa> available_paths() {
-  std::vector<Isa> paths;
-  for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Amx})
-    if (isa <= best_isa()) paths.push_back(isa);
-  return paths;
-}
 
 /** body(isa, act) for every path of this machine and both compute precisions; a failure names them. */
 template <class Body>

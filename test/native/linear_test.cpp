@@ -22,19 +22,10 @@ const std::vector<Shape> kShapes = {{64, 96, 64},   {37, 45, 51},  {128, 64, 168
                                     {33, 1, 5},     {50, 130, 1},  {96, 160, 320}, {70, 530, 96},  {600, 40, 36},
                                     {31, 65, 1100}, {13, 9, 4250}, {9, 4230, 11},  {4210, 10, 20}, {34, 4230, 64}};
 
-/** The paths of this machine; built with emulated tiles, the AMX path too (its packing needs avx512_bf16). */
-std::vector<Isa> paths() {
-  std::vector<Isa> all = available_paths();
-#ifdef THALWEG_EMULATE_TILES
-  if (all.back() == Isa::Avx512) all.push_back(Isa::Amx);
-#endif
-  return all;
-}
-
 /** body(isa, act, shape) for everything; a failure names them. */
 template <class Body>
 void everywhere(Body body) {
-  for (Isa isa : paths())
+  for (Isa isa : available_paths())
     for (DType act : {DType::F32, DType::BF16})
       for (const Shape& s : kShapes) try {
           body(isa, act, s);
