@@ -1,46 +1,16 @@
 import { ThalwegError } from "../base/errors.ts";
 import type { ModuleSpec, Program } from "../engine/program.ts";
-import type { Recompute } from "../graph/autograd.ts";
 import { Layout } from "../graph/layout.ts";
-import type { MemoryPlan, Reuse } from "../graph/plan.ts";
+import type { MemoryPlan } from "../graph/plan.ts";
 import { lower } from "../graph/program.ts";
-import { type Precision, type Purpose, Tape } from "../graph/tape.ts";
+import { type Purpose, Tape } from "../graph/tape.ts";
+import type { BuildOptions, ModelLayout, ProgramKind } from "./layout.ts";
 import { type LlamaConfig, llamaParameters, ropeTable } from "./llama.ts";
 import type { Parameter } from "./parameters.ts";
 import { checkConfig, flopsPerToken } from "./presets.ts";
 import { recorders } from "./programs.ts";
 
-/**
- * `accumulate` forward and backward of a micro-batch; `update` one optimizer step; `evaluate` token losses and their sum;
- * `decode` one new token against a cache; `logits` all logits of a batch, for analysis and parity tests.
- */
-export type ProgramKind = "accumulate" | "update" | "evaluate" | "decode" | "logits";
-
-/** Records the `update` Program; ts/optim has them. */
-export type Update = (t: Tape, parameters: readonly Parameter[], layout: Layout) => void;
-
-export interface BuildOptions {
-  precision: Precision;
-  /** Sequences of one `accumulate`. */
-  microBatch: number;
-  /** Tokens of one sequence. */
-  length: number;
-  /** Sequences of one `evaluate` (default: microBatch) and their length (default: length). */
-  evalBatch?: number | undefined;
-  evalLength?: number | undefined;
-  recompute?: Recompute | undefined;
-  /** Rows of logits alive at one time; default by a budget of bytes, see graph/head.ts. */
-  headChunkRows?: number | undefined;
-  /** Default: accumulate, update, evaluate, decode. Gradients and moments are laid out only when trained. */
-  kinds?: readonly ProgramKind[] | undefined;
-  /** Needed for `update`. */
-  update?: Update | undefined;
-  /** Rows that io tensors have room for, when Programs with larger batches are to be attached later. */
-  capacityRows?: number | undefined;
-  /** More parameter sets of the same layout, e.g. ["ema"]. */
-  parameterSets?: readonly string[] | undefined;
-  reuse?: Reuse | undefined;
-}
+export type { BuildOptions, ModelLayout, ProgramKind, Update } from "./layout.ts";
 
 /** A Program to build against an existing layout. */
 export interface ProgramRequest {
@@ -51,14 +21,6 @@ export interface ProgramRequest {
   parameterSet?: string;
   /** Default: the kind, then batch and length, then the set: "evaluate/b4xt128/ema". */
   name?: string;
-}
-
-/** What Programs of one Module share. */
-export interface ModelLayout {
-  readonly config: LlamaConfig;
-  readonly parameters: readonly Parameter[];
-  readonly layout: Layout;
-  readonly options: BuildOptions;
 }
 
 export interface ProgramMemory {

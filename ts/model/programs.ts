@@ -5,7 +5,7 @@ import { evaluationHead, head } from "../graph/head.ts";
 import { copy } from "../graph/ops/elementwise.ts";
 import { linear as linearOp } from "../graph/ops/linear.ts";
 import type { Tape, Tensor } from "../graph/tape.ts";
-import type { ModelLayout, ProgramKind } from "./build.ts";
+import type { ModelLayout, ProgramKind } from "./layout.ts";
 import { headWeight, llama } from "./llama.ts";
 
 interface Batch {

@@ -1,7 +1,7 @@
 import { numel } from "../base/dtype.ts";
 import { adamw as adamwOp, gradNorm } from "../graph/ops/optimizer.ts";
 import { type ScalarName, scalarNames } from "../graph/step_inputs.ts";
-import type { Update } from "../model/build.ts";
+import type { Update } from "../model/layout.ts";
 import type { Parameter } from "../model/parameters.ts";
 import { type GroupRule, parameterScales } from "./groups.ts";
 

@@ -1,0 +1,46 @@
+import type { Recompute } from "../graph/autograd.ts";
+import type { Layout } from "../graph/layout.ts";
+import type { Reuse } from "../graph/plan.ts";
+import type { Precision, Tape } from "../graph/tape.ts";
+import type { LlamaConfig } from "./llama.ts";
+import type { Parameter } from "./parameters.ts";
+
+/**
+ * `accumulate` forward and backward of a micro-batch; `update` one optimizer step; `evaluate` token losses and their sum;
+ * `decode` one new token against a cache; `logits` all logits of a batch, for analysis and parity tests.
+ */
+export type ProgramKind = "accumulate" | "update" | "evaluate" | "decode" | "logits";
+
+/** Records the `update` Program; ts/optim has them. */
+export type Update = (t: Tape, parameters: readonly Parameter[], layout: Layout) => void;
+
+export interface BuildOptions {
+  precision: Precision;
+  /** Sequences of one `accumulate`. */
+  microBatch: number;
+  /** Tokens of one sequence. */
+  length: number;
+  /** Sequences of one `evaluate` (default: microBatch) and their length (default: length). */
+  evalBatch?: number | undefined;
+  evalLength?: number | undefined;
+  recompute?: Recompute | undefined;
+  /** Rows of logits alive at one time; default by a budget of bytes, see graph/head.ts. */
+  headChunkRows?: number | undefined;
+  /** Default: accumulate, update, evaluate, decode. Gradients and moments are laid out only when trained. */
+  kinds?: readonly ProgramKind[] | undefined;
+  /** Needed for `update`. */
+  update?: Update | undefined;
+  /** Rows that io tensors have room for, when Programs with larger batches are to be attached later. */
+  capacityRows?: number | undefined;
+  /** More parameter sets of the same layout, e.g. ["ema"]. */
+  parameterSets?: readonly string[] | undefined;
+  reuse?: Reuse | undefined;
+}
+
+/** What Programs of one Module share. */
+export interface ModelLayout {
+  readonly config: LlamaConfig;
+  readonly parameters: readonly Parameter[];
+  readonly layout: Layout;
+  readonly options: BuildOptions;
+}
