@@ -59,7 +59,8 @@ function native() {
   ]);
   const log = spawnSync("cat", [join(root, "out/native/ctest.log")], { encoding: "utf8", maxBuffer: 1 << 28 }).stdout;
   let ran = 0;
-  for (const [, p, f] of log.matchAll(/tests: (\d+) passed, (\d+) failed/g)) {
+  // ctest numbers the lines of each test's output; a failing one's output stands there a second time, without numbers.
+  for (const [, p, f] of log.matchAll(/^\d+: tests: (\d+) passed, (\d+) failed/gm)) {
     passed += Number(p);
     failed += Number(f);
     ran += Number(p) + Number(f);
