@@ -1,17 +1,18 @@
 #!/usr/bin/env node
-import yargs from "yargs";
 import { exitCodeOf } from "../base/errors.ts";
 import { commands } from "./commands/index.ts";
-import { printError } from "./output.ts";
+import { topLevelHelp, usage } from "./help.ts";
+import { print, printError } from "./output.ts";
 import { version } from "./version.ts";
 
 /** Set when a handler starts: an error before that is yargs' own, about the command line. */
 let started = false;
 
-function parser(args: readonly string[]) {
+async function parser(args: readonly string[]) {
+  const { default: yargs } = await import("yargs");
   const y = yargs(args)
     .scriptName("thalweg")
-    .usage("$0 <command>\n\nTrain language models under warmup-stable-decay schedules, and measure what they do.")
+    .usage(usage)
     .version(version())
     .parserConfiguration({ "strip-aliased": true, "parse-positional-numbers": false })
     .strict()
@@ -30,8 +31,12 @@ function parser(args: readonly string[]) {
 
 /** Runs one command line; returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
+  if (args.length === 1 && (args[0] === "--help" || args[0] === "-h")) {
+    print(topLevelHelp(commands));
+    return 0;
+  }
   try {
-    await parser(args).parseAsync();
+    await (await parser(args)).parseAsync();
     return Number(process.exitCode ?? 0);
   } catch (error) {
     printError(error);
