@@ -48,7 +48,11 @@ for (let round = 0; round < Number(o.rounds); round++) {
     `round ${round + 1}: thalweg ${pair.ours.tokensPerSecond.toFixed(0)}  ${pair.theirs.peer} ${pair.theirs.tokensPerSecond.toFixed(0)} tokens/s  ratio ${pair.ratio.toFixed(2)}`,
   );
 }
-const median = (xs) => [...xs].sort((a, b) => a - b)[Math.floor(xs.length / 2)];
+const median = (xs) => {
+  const sorted = [...xs].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+};
 const result = {
   benchmark: "train step against PyTorch on the CPU",
   command: `node tools/bench/against_torch.mjs ${process.argv.slice(2).join(" ")}`,
