@@ -55,7 +55,11 @@ const median = (xs) => {
 };
 const result = {
   benchmark: "train step against PyTorch on the CPU",
-  command: `node tools/bench/against_torch.mjs ${process.argv.slice(2).join(" ")}`,
+  // Where Python lies is this machine's business.
+  command: `node tools/bench/against_torch.mjs ${process.argv
+    .slice(2)
+    .join(" ")
+    .replace(/--python \S+ ?/, "")}`,
   cpu: cpus()[0]?.model,
   cpus: cpus().length,
   tcmalloc: tuned,
