@@ -9,7 +9,7 @@ type Precision = "f32" | "bf16";
 
 /**
  * Tolerances, relative to the norm of the reference tensor. fp32: sums in another order, a few 1e-6 per layer. bf16: every
- * activation is rounded to 8 bits (2^-9 relative each); a gradient passes through tens of such roundings, partly
+ * activation is rounded to 8 bits (up to 2^-8 relative each); a gradient passes through tens of such roundings, partly
  * correlated, and the reference is the fp32 model.
  */
 const tolerance = {

@@ -35,7 +35,7 @@ struct Tolerance {
 
 /**
  * For results rounded once to `dtype` after fp32 arithmetic whose own error is at most `arithmetic` times the scale of
- * the terms: bf16 has 8 significant bits, so rounding to nearest adds at most 2^-9 of the value (2^-134 when
+ * the terms: bf16 has 8 significant bits, so rounding to nearest adds at most 2^-8 of the value (2^-134 when
  * subnormal).
  */
 inline Tolerance rounded_once(thalweg::DType dtype, double arithmetic, double scale) {
