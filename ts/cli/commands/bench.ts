@@ -10,8 +10,24 @@ const sizes = {
   json: jsonOption,
 } as const;
 
-/** The batch of the published comparison. */
-const batchOf = (preset: string, batch: number | undefined): number => batch ?? (preset === "124m" ? 4 : 8);
+interface Sizes {
+  preset: string;
+  precision: "fp32" | "bf16";
+  batch: number | undefined;
+  seq: number | undefined;
+  threads: number;
+  steps: number;
+}
+
+/** What is measured; the default batch is that of the published comparison. */
+const sizesOf = ({ preset, precision, batch, seq, threads, steps }: Sizes) => ({
+  preset,
+  precision,
+  threads,
+  steps,
+  length: seq,
+  batch: batch ?? (preset === "124m" ? 4 : 8),
+});
 
 const train = defineCommand({
   command: "train",
@@ -19,14 +35,9 @@ const train = defineCommand({
   options: { ...sizes, steps: { type: "number", default: 10, describe: "Steps measured." } },
   run: async (args) => {
     const { benchTrain } = await import("../../train/benchmark.ts");
-    const { preset, precision, seq, steps, threads, batch } = args;
+    const { preset, precision } = args;
     const result = await benchTrain({
-      preset,
-      precision,
-      steps,
-      threads,
-      length: seq,
-      batch: batchOf(preset, batch),
+      ...sizesOf(args),
       onStep: (step, ms, loss) => note(`step ${step}  ${ms.toFixed(1)} ms  loss ${loss.toFixed(4)}`),
     });
     if (args.json) return printJson(result);
@@ -45,15 +56,7 @@ const ops = defineCommand({
       import("../../train/benchmark_ops.ts"),
       import("../../report/table.ts"),
     ]);
-    const { preset, precision, seq, steps, threads, batch } = args;
-    const timings = await benchOps({
-      preset,
-      precision,
-      steps,
-      threads,
-      length: seq,
-      batch: batchOf(preset, batch),
-    });
+    const timings = await benchOps(sizesOf(args));
     if (args.json) return printJson(timings);
     const right = (title: string) => ({ title, align: "right" as const });
     const rows = timings.map((t) => [
