@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { exitCodeOf } from "../../ts/base/errors.ts";
@@ -208,4 +208,27 @@ test("an open run goes on until it is told to stop, and resumes", async (t) => {
   t.is(first.stoppedBy, "signal");
   const second = await trainSmall(workplace, "open", { config: open, resume: "auto", ...stopAt(15) });
   t.true(second.step >= 15);
+});
+
+test("two processes cannot train into one run directory: the second is refused with exit 2, and the first goes on", async (t) => {
+  let second: Promise<unknown> | null = null;
+  const nothing = stopAt(Number.POSITIVE_INFINITY);
+  const reporter = {
+    ...nothing.reporter!,
+    step: () => {
+      second ??= trainSmall(workplace, "locked", { resume: "auto" }).catch((error) => error);
+    },
+  };
+  const first = await trainSmall(workplace, "locked", { reporter });
+  t.is(first.stoppedBy, "end");
+  const error = (await second!) as Error;
+  t.is(exitCodeOf(error), 2);
+  t.regex(error.message, /run\.lock is held by process \d+ .*"train".*remove the file/s);
+  t.true(sameBits("locked", 42));
+  t.false(existsSync(join(workplace, "locked", "run.lock")));
+});
+
+test("a run that never began leaves no directory behind", async (t) => {
+  await t.throwsAsync(() => trainSmall(workplace, "never", { resume: "no/such/checkpoint" }), { code: "BAD_OPTION" });
+  t.false(existsSync(join(workplace, "never")));
 });

@@ -1,4 +1,4 @@
-/** Exit codes of every command, see docs/cli.md. */
+/** Exit codes of every command. */
 export const ExitCode = {
   ok: 0,
   internal: 1,
@@ -14,6 +14,7 @@ const exitByCode: Record<string, number> = {
   BAD_CONFIG: ExitCode.usage,
   BAD_OPTION: ExitCode.usage,
   BAD_INPUT: ExitCode.usage,
+  LOCKED: ExitCode.usage,
   NOT_FINITE: ExitCode.diverged,
   OUT_OF_MEMORY: ExitCode.outOfMemory,
   CUDA_OUT_OF_MEMORY: ExitCode.outOfMemory,

@@ -1,6 +1,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
+import { acquireLock } from "../base/lock.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { type PrepareProgress, type PrepareSummary, prepare } from "../data/prepare.ts";
 import { loadRun, type RunMetrics } from "../train/compare.ts";
@@ -40,8 +41,9 @@ export interface QuickstartResult {
  */
 export async function quickstart(options: QuickstartOptions): Promise<QuickstartResult> {
   const { folder, signal, onStage, reporter, versions } = options;
-  for (const part of ["data", "run", "controls"]) await rm(join(folder, part), { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
+  await using _lock = await acquireLock(join(folder, "quickstart.lock"), { purpose: "quickstart" });
+  for (const part of ["data", "run", "controls"]) await rm(join(folder, part), { recursive: true, force: true });
   onStage("prepare text");
   const data = join(folder, "data");
   const prepared = await prepare({

@@ -14,7 +14,7 @@ import { type LoopResult, type SavePoint, TrainingLoop } from "./loop.ts";
 import { planMilestones } from "./milestones.ts";
 import { type CheckpointRecord, type EvaluationRecord, METRICS_VERSION, type WarningRecord } from "./records.ts";
 import { type Reporter, silentReporter } from "./reporter.ts";
-import { writeRunFile } from "./run_folder.ts";
+import { lockRunFolder, writeRunFile } from "./run_folder.ts";
 import { RunLog } from "./run_log.ts";
 import { CheckpointSaver } from "./saver.ts";
 import type { PlannedRun } from "./setup.ts";
@@ -45,12 +45,14 @@ export interface RunResult extends LoopResult {
  * Trains a run: from a config, or on from a checkpoint, to its end, a signal or the end of the data. Checkpoints,
  * metrics.jsonl and run.json go to `runDir`. The same config on the same device class gives the same bits, whatever
  * interruptions.
- * @throws BAD_CONFIG, BAD_OPTION, BAD_INPUT before anything is written; CORRUPT_DATA, CORRUPT_CHECKPOINT;
+ * @throws BAD_CONFIG, BAD_OPTION, BAD_INPUT before anything is written; LOCKED when another process trains into `runDir`;
+ * CORRUPT_DATA, CORRUPT_CHECKPOINT;
  * OUT_OF_MEMORY; NO_DEVICE; NOT_FINITE when the loss diverged (earlier checkpoints stay); CHECKPOINT_FAILED when the
  * last checkpoint could not be written.
  */
 export async function runTraining(options: RunOptions): Promise<RunResult> {
   await using data = await openRunData(options.config.data);
+  await using _lock = await lockRunFolder(options.runDir);
   const beginning = await beginRun(options, data);
   await using loaded = await loadRun(beginning.plan, beginning.start);
   const log = await openLog(options, beginning, loaded);
