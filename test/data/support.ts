@@ -68,6 +68,7 @@ export function namedTokenizer(vocabSize: number): Tokenizer {
     eos: null,
     hash,
     encode: () => new Int32Array(),
+    encodeBatch: async () => ({ ids: new Uint32Array(), offsets: new Uint32Array(1) }),
     decode: () => "",
     files: () => ({}),
   };

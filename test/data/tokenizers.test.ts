@@ -90,6 +90,20 @@ test("white space is Unicode's: U+0085 is, U+FEFF is not", (t) => {
   t.deepEqual([...gpt2.encode("a \ufeff b")], [64, 27332, 119, 123, 275]);
 });
 
+test("a batch of UTF-8 gives each text's ids, invalid bytes counting as U+FFFD", async (t) => {
+  const broken = Buffer.from([0x61, 0xf0, 0x9f, 0x98, 0x20, 0xc0, 0xaf, 0xed, 0xa0, 0x80, 0xff]);
+  const texts = ["It's 3 o'clock", "", "\ufeffünï 漢字", "a".repeat(1000)].map((text) => Buffer.from(text));
+  for (const tokenizer of [bytes, gpt2]) {
+    const { ids, offsets } = await tokenizer.encodeBatch([...texts, broken]);
+    t.true(ids instanceof Uint16Array);
+    t.is(offsets.length, 6);
+    for (const [i, text] of [...texts, broken].entries()) {
+      const decoded = new TextDecoder("utf-8", { ignoreBOM: true }).decode(text);
+      t.deepEqual([...ids.subarray(offsets[i], offsets[i + 1])], [...tokenizer.encode(decoded)]);
+    }
+  }
+});
+
 test("special tokens in text are ordinary characters", (t) => {
   t.false(gpt2.encode("<|endoftext|>").includes(gpt2.eos!));
   t.is(gpt2.decode([gpt2.eos!]), "<|endoftext|>");

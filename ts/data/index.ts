@@ -7,4 +7,4 @@ export { Permutation } from "./order.ts";
 export { type PrepareOptions, type PrepareProgress, type PrepareSummary, prepare } from "./prepare.ts";
 export { listFiles, type ReadOptions, readDocuments } from "./readers.ts";
 export type { DatasetManifest } from "./shards.ts";
-export { loadTokenizer, type Tokenizer } from "./tokenizers/index.ts";
+export { loadTokenizer, type TokenBatch, type Tokenizer } from "./tokenizers/index.ts";

@@ -1,6 +1,7 @@
+import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
 import { huggingFaceFiles } from "./byte_level.ts";
-import { endOfText, type Tokenizer } from "./tokenizer.ts";
+import { endOfText, joinBatch, type TokenBatch, type Tokenizer } from "./tokenizer.ts";
 
 const eos = 256;
 
@@ -13,6 +14,10 @@ export class BytesTokenizer implements Tokenizer {
 
   encode(text: string): Int32Array {
     return new Int32Array(Buffer.from(text, "utf8"));
+  }
+
+  async encodeBatch(texts: readonly Uint8Array[]): Promise<TokenBatch> {
+    return joinBatch(texts.map(repairUtf8), this.vocabSize);
   }
 
   decode(ids: Iterable<number>): string {
@@ -35,4 +40,11 @@ export class BytesTokenizer implements Tokenizer {
     const tokens = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte));
     return huggingFaceFiles(tokens, [], eos);
   }
+}
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** The bytes themselves when they are UTF-8; otherwise U+FFFD stands for each ill-formed part. */
+function repairUtf8(bytes: Uint8Array): Uint8Array {
+  return isUtf8(bytes) ? bytes : Buffer.from(decoder.decode(bytes), "utf8");
 }

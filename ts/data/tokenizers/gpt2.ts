@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { ThalwegError } from "../../base/errors.ts";
 import { RankedMerges } from "./bpe.ts";
 import { fromSymbols, huggingFaceFiles } from "./byte_level.ts";
-import { endOfText, type Tokenizer } from "./tokenizer.ts";
+import { endOfText, joinBatch, type TokenBatch, type Tokenizer } from "./tokenizer.ts";
 
 /**
  * GPT-2's words. The original is written for engines where \s is the Unicode property White_Space (Python's regex, Rust);
@@ -10,6 +10,8 @@ import { endOfText, type Tokenizer } from "./tokenizer.ts";
  */
 const words =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 const cachedWords = 1 << 17;
 const longestCachedWord = 64;
@@ -49,6 +51,11 @@ export class Gpt2Tokenizer implements Tokenizer {
       for (let i = 0; i < parts.length; i++) ids[count++] = parts[i]!;
     }
     return ids.slice(0, count);
+  }
+
+  async encodeBatch(texts: readonly Uint8Array[]): Promise<TokenBatch> {
+    const encoded = texts.map((text) => this.encode(decoder.decode(text)));
+    return joinBatch(encoded, this.vocabSize);
   }
 
   decode(ids: Iterable<number>): string {

@@ -6,7 +6,7 @@ import { BytesTokenizer } from "./bytes.ts";
 import { Gpt2Tokenizer, parseRanks, parseTokenizerJson } from "./gpt2.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-export type { Tokenizer } from "./tokenizer.ts";
+export type { TokenBatch, Tokenizer } from "./tokenizer.ts";
 export { BytesTokenizer, Gpt2Tokenizer };
 
 /**
