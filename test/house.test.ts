@@ -49,10 +49,10 @@ test("imports point downward only, in TypeScript", (t) => {
 });
 
 test("includes point downward only, in C++", (t) => {
-  const order = ["base", "ops", "cpu", "engine", "binding"];
+  const order = ["base", "ops", "text", "simt", "cpu", "cuda", "engine", "binding"];
   // The engine owns the Backend interface and the backends implement it: that one header may be seen from below.
   const allowed = new Set(["native/engine/backend.h", "native/engine/program.h"]);
-  for (const file of filesUnder("native", /\.(h|cpp)$/)) {
+  for (const file of filesUnder("native", /\.(h|cpp|cuh?)$/)) {
     const from = order.indexOf(file.split("/")[1]!);
     t.true(from >= 0, `${file} stands on no known floor`);
     for (const [, target] of readFileSync(join(root, file), "utf8").matchAll(/#include "(native\/[^"]+)"/g)) {
@@ -63,7 +63,7 @@ test("includes point downward only, in C++", (t) => {
 });
 
 test("files stay small enough to have one job", (t) => {
-  const sources = [...filesUnder("ts", /\.ts$/), ...filesUnder("native", /\.(h|cpp)$/)];
+  const sources = [...filesUnder("ts", /\.ts$/), ...filesUnder("native", /\.(h|cpp|cuh?)$/)];
   for (const file of sources) {
     if (/^native\/ops\/(?!command)/.test(file)) continue; // generated
     const lines = readFileSync(join(root, file), "utf8").split("\n").length;

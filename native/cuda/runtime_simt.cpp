@@ -1,0 +1,133 @@
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "native/base/error.h"
+#include "native/cuda/launch.h"
+#include "native/cuda/simulated_device.h"
+#include "native/simt/machine.h"
+
+namespace thalweg::cuda {
+
+namespace {
+
+constexpr int kPoison = 0xFF;  // NaN, so that what a kernel forgets to write is seen
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+int64_t environment(const char* name, int64_t otherwise, int64_t least, int64_t most) {
+  const char* text = std::getenv(name);
+  if (text == nullptr || *text == '\0') return otherwise;
+  char* end = nullptr;
+  const int64_t value = std::strtoll(text, &end, 10);
+  if (*end != '\0' || value < least || value > most)
+    fail("BAD_OPTION", name, " is ", text, ", expected a whole number from ", least, " to ", most);
+  return value;
+}
+
+class SimtGraph final : public Graph {
+ public:
+  std::vector<std::function<void()>> work;
+};
+
+class SimtEvent final : public Event {
+ public:
+  double at = now();
+};
+
+class SimtStream final : public Stream {
+ public:
+  void upload(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
+  void download(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
+  void fill_bytes(void* device, int value, size_t bytes) override {
+    enqueue([=] { std::memset(device, value, bytes); });
+  }
+  void synchronize() override {}
+  std::unique_ptr<Event> record() override { return std::make_unique<SimtEvent>(); }
+  double seconds_between(const Event& start, const Event& end) override {
+    return static_cast<const SimtEvent&>(end).at - static_cast<const SimtEvent&>(start).at;
+  }
+  void begin_graph() override { recording_ = std::make_unique<SimtGraph>(); }
+  std::unique_ptr<Graph> end_graph() override { return std::move(recording_); }
+  void replay(const Graph& graph) override {
+    for (const auto& work : static_cast<const SimtGraph&>(graph).work) work();
+  }
+  void enqueue(std::function<void()> work) {
+    if (recording_)
+      recording_->work.push_back(std::move(work));
+    else
+      work();
+  }
+
+ private:
+  std::unique_ptr<SimtGraph> recording_;
+};
+
+}  // namespace
+
+size_t shared_limit_of(int capability) {
+  switch (capability) {
+    case 80:
+    case 87:
+      return 163 * 1024;
+    case 90:
+    case 100:
+    case 103:
+      return 227 * 1024;
+    default:
+      return 99 * 1024;  // 86, 89, 120
+  }
+}
+
+SimulatedDevice& simulated_device() {
+  thread_local SimulatedDevice device = [] {
+    SimulatedDevice d;
+    const auto seed = static_cast<uint64_t>(environment("THALWEG_SIMT_SEED", 1, 0, INT32_MAX));
+    d.schedule = simt::Schedule::numbered(
+        static_cast<int>(environment("THALWEG_SIMT_SCHEDULE", 4, 0, simt::Schedule::kCount - 1)), seed);
+    d.target.capability = static_cast<int>(environment("THALWEG_SIMT_CAPABILITY", 90, 80, 120));
+    d.target.shared_limit = shared_limit_of(d.target.capability);
+    return d;
+  }();
+  return device;
+}
+
+int device_count(std::string*) { return 1; }
+
+DeviceProperties select_device(int ordinal) {
+  if (ordinal != 0) fail("NO_DEVICE", "device simt:", ordinal, " does not exist, there is one");
+  const Target& target = simulated_device().target;
+  return {"SIMT machine on the host", target, size_t{8} << 30, "none"};
+}
+
+DeviceMemory::DeviceMemory(size_t bytes, const char* purpose) : bytes_(bytes) {
+  if (bytes == 0) return;
+  data_ = static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  if (data_ == nullptr) fail("CUDA_OUT_OF_MEMORY", "no memory for ", purpose, ": ", bytes, " bytes were asked");
+  std::memset(data_, kPoison, bytes);
+}
+DeviceMemory::~DeviceMemory() { std::free(data_); }
+
+PinnedMemory::PinnedMemory(size_t bytes) : data_(static_cast<std::byte*>(std::malloc(bytes))), bytes_(bytes) {}
+PinnedMemory::~PinnedMemory() { std::free(data_); }
+
+std::unique_ptr<Stream> make_stream() { return std::make_unique<SimtStream>(); }
+
+void launch_body(Stream& stream, const GridShape& shape, std::function<void()> body) {
+  simt::LaunchShape grid;
+  grid.grid = {shape.blocks[0], shape.blocks[1], shape.blocks[2]};
+  grid.block = {shape.threads, 1, 1};
+  grid.cluster = {shape.cluster, 1, 1};
+  grid.shared_bytes = shape.shared_bytes;
+  const size_t limit = simulated_device().target.shared_limit;
+  if (shape.shared_bytes > limit)
+    fail("KERNEL_FAULT", "a launch with ", shape.shared_bytes, " bytes of shared memory, this device has ", limit);
+  static_cast<SimtStream&>(stream).enqueue([grid, body = std::move(body)] {
+    const SimulatedDevice& device = simulated_device();
+    simt::launch(grid, device.schedule, device.resident, body);
+  });
+}
+
+}  // namespace thalweg::cuda
