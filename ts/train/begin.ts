@@ -13,6 +13,8 @@ import { extendLineage, findStart, type Start, type StartOptions } from "./start
 export interface BeginOptions extends StartOptions {
   config: RunConfig;
   onDrift?: DriftPolicy | undefined;
+  /** Stop after this step, before the schedule ends, and save there: a piece of a run that others share. */
+  until?: number | undefined;
 }
 
 /** Everything decided about a run before a device is touched. */
@@ -35,7 +37,7 @@ export async function beginRun(options: BeginOptions, data: RunData): Promise<Be
   const dataHash = data.train.identity;
   if (start.kind === "resume") return goOn(options, data, start, start.checkpoint, dataHash);
   if (start.kind === "fork") return fork(options, data, start, start.checkpoint, dataHash);
-  const plan = planRun(options.config, dataFacts(data, options.config.batch.length));
+  const plan = planRun(options.config, dataFacts(data, options.config.batch.length), { until: options.until });
   const parent = start.kind === "init" ? start.weights : null;
   const lineage = [{ fromStep: 0, reason: start.kind, parent, ...scheduleOf(plan) }];
   return { start, plan, from: { step: 0, tokens: 0, cursor: zero }, lineage, dataHash };
@@ -63,7 +65,7 @@ function goOn(options: BeginOptions, data: RunData, start: Start, checkpoint: Ch
   const { end: savedEnd } = runSchedule(state.config);
   const asked = { ...askedRun(options.config, data), savedEnd };
   const { config, reason, changed } = resolveDrift({ path, state }, asked, options.onDrift ?? "refuse");
-  const plan = planRun(config, dataFacts(data, config.batch.length), { savedMicroBatch: state.microBatch });
+  const plan = planRun(config, dataFacts(data, config.batch.length), { savedMicroBatch: state.microBatch, until: options.until });
   if (plan.end !== null && plan.end < state.step)
     throw new ThalwegError(
       "BAD_CONFIG",
@@ -82,7 +84,7 @@ function goOn(options: BeginOptions, data: RunData, start: Start, checkpoint: Ch
 /** Another plan from a checkpoint's weights, optimizer and data position; other data are read from their beginning. */
 function fork(options: BeginOptions, data: RunData, start: Start, checkpoint: Checkpoint, dataHash: string): Beginning {
   const { state, path } = checkpoint;
-  const plan = planRun(options.config, dataFacts(data, options.config.batch.length));
+  const plan = planRun(options.config, dataFacts(data, options.config.batch.length), { until: options.until });
   const shapes = shapeDifferences(state.model, plan.model);
   if (shapes.length > 0) {
     const list = shapes.map((d) => `${d.field} (${d.saved} there, ${d.asked} here)`).join(", ");

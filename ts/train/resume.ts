@@ -49,7 +49,7 @@ export interface ResolvedConfig {
 }
 
 /** Parts of a configuration that change the bits of a run. Threads, recompute, logging and such do not. */
-function decisive({ config, model }: ResolvedConfig): Record<string, unknown> {
+export function decisive({ config, model }: ResolvedConfig): Record<string, unknown> {
   const { precision, batch, optimizer, seed, data, memory } = config;
   const { maxLength: _, ...network } = model;
   return {

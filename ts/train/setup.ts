@@ -39,6 +39,8 @@ export interface PlanOptions {
   savedMicroBatch?: number | null;
   /** A run that does not fit this machine is still worked out, one sequence at a time, with a warning: for a dry run. */
   describeOnly?: boolean;
+  /** Stop after this step, before the schedule ends: a piece of a run that others share. */
+  until?: number | undefined;
 }
 
 export function dataFacts({ train, validation }: RunData, length: number): DataFacts {
@@ -68,7 +70,8 @@ function memoryOfProcess(): number {
  * @throws BAD_CONFIG naming the field; OUT_OF_MEMORY when not even one sequence fits.
  */
 export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions = {}): PlannedRun {
-  const { schedule, end } = runSchedule(config);
+  const { schedule, end: whole } = runSchedule(config);
+  const end = options.until === undefined ? whole : Math.min(options.until, whole ?? options.until);
   const model = resolveModel(config.model, { length: config.batch.length, vocab: data.vocab });
   const builds = new Map<number, { built: BuiltModule; engine: EngineMemory; plan: DryRun }>();
   const at = (microBatch: number) => {
@@ -101,7 +104,8 @@ export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions
     end,
     microBatch,
     built,
-    dryRun: { ...plan, warnings: [...plan.warnings, ...warnings] },
+    // A piece is not judged by itself: whoever planned the whole has been warned.
+    dryRun: { ...plan, warnings: options.until === undefined ? [...plan.warnings, ...warnings] : [] },
   };
 }
 

@@ -1,0 +1,264 @@
+import { canonicalJson } from "../config/canonical.ts";
+import type { RunConfig } from "../config/schema.ts";
+import type { StudySpec } from "../config/study_schema.ts";
+import { Engine } from "../engine/engine.ts";
+import { NUMERICS_VERSION } from "../train/checkpoint_state.ts";
+import { openRunDataIfPresent } from "../train/datasets.ts";
+import { decisive } from "../train/resume.ts";
+import { type DataFacts, dataFacts, type PlannedRun, planRun } from "../train/setup.ts";
+import { type Deliverable, type ExpandOptions, expandStudy, type StudyRun } from "./expand.ts";
+import { buildTree, configOf, type SegmentTree, unionSteps } from "./tree.ts";
+
+export const PLAN_VERSION = 1;
+
+/** What runs of one network and batch have in common. */
+export interface Shape {
+  readonly parameters: number;
+  readonly flopsPerToken: number;
+  readonly tokensPerStep: number;
+  readonly microBatch: number;
+  readonly checkpointBytes: number;
+  /** Memory of one process that trains it. */
+  readonly memoryBytes: number;
+  /** Tokens of one pass over the data; null when the data are not here yet. */
+  readonly epochTokens: number | null;
+}
+
+export interface PlannedSegment {
+  readonly id: string;
+  readonly parent: string | null;
+  readonly from: number;
+  readonly to: number;
+  readonly group: number;
+  readonly shape: number;
+  /** What it is, for people: "wsd b2 + constant, seed=1". */
+  readonly label: string;
+  /** The run that is trained to `to`; its schedule takes the values that identify the segment. */
+  readonly config: RunConfig;
+}
+
+export interface PlannedStudyRun {
+  readonly schedule: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly replicate: Readonly<Record<string, string>>;
+  readonly control: boolean;
+  readonly peak: number;
+  readonly end: number;
+  readonly shape: number;
+  readonly path: readonly string[];
+  readonly deliverables: readonly PlannedDeliverable[];
+}
+
+/** Steps of the three meanings of equal compute; see docs/studies.md. */
+export interface ComputeSteps {
+  /** Updates that the delivered weights have seen. */
+  readonly path: number;
+  /** Trained, branches and all, to have deliverables 0..k of this schedule. */
+  readonly cumulative: number;
+  /** Trained, had only this deliverable been wanted. */
+  readonly alone: number;
+}
+
+export interface PlannedDeliverable extends Deliverable {
+  /** Segment whose end the weights are. */
+  readonly state: string;
+  readonly steps: ComputeSteps;
+  /** Sum of the learning rate over the path. */
+  readonly lrSum: number;
+}
+
+/** Steps with and without sharing. */
+export interface Sharing {
+  /** What the tree trains. */
+  readonly steps: number;
+  /** One run from scratch for each deliverable. */
+  readonly fromScratch: number;
+  /** Each schedule by itself done well: a trunk and its branches, a chain, one run for each cosine. */
+  readonly byHand: number;
+  readonly savedFromScratch: number;
+  readonly savedByHand: number;
+}
+
+export interface StudyPlan {
+  readonly version: typeof PLAN_VERSION;
+  readonly spec: StudySpec;
+  readonly deviceClass: string;
+  readonly numericsVersion: number;
+  readonly shapes: readonly Shape[];
+  readonly segments: readonly PlannedSegment[];
+  readonly runs: readonly PlannedStudyRun[];
+  readonly sharing: Sharing;
+  /** What is worth knowing before anything runs. */
+  readonly warnings: readonly string[];
+}
+
+const deviceClasses = new Map<string, Promise<string>>();
+
+/** The class of the device that a configuration trains on: part of what decides bits. */
+export function deviceClassOf(device: RunConfig["device"]): Promise<string> {
+  const ask = async () => {
+    await using engine = await Engine.create({ device, threads: 1 });
+    return engine.info.deviceClass;
+  };
+  const known = deviceClasses.get(device) ?? ask();
+  deviceClasses.set(device, known);
+  return known;
+}
+
+/** Data of a run as far as they are here: without them the identities of segments are provisional. */
+interface KnownData {
+  readonly facts: DataFacts;
+  readonly hash: string | null;
+}
+
+/** Works a study out: every run, the segments they share, what it costs. Nothing is trained or written. */
+export async function planStudy(spec: StudySpec, options: ExpandOptions = {}): Promise<StudyPlan> {
+  const runs = await expandStudy(spec, options);
+  const planner = new Planner();
+  const prepared: Awaited<ReturnType<Planner["prepare"]>>[] = [];
+  for (const run of runs) prepared.push(await planner.prepare(run));
+  const tree = buildTree(prepared.map(({ identity }, i) => ({ run: runs[i]!, identity })));
+  const byId = new Map(tree.segments.map((s) => [s.id, s]));
+  const segments = tree.segments.map(({ id, parent, from, to, group, runs: through }): PlannedSegment => {
+    const { shape, microBatch } = prepared[through[0]!]!;
+    const config = configOf(byId.get(id)!, runs);
+    return {
+      id,
+      parent,
+      from,
+      to,
+      group,
+      shape,
+      label: labelOf(through.map((i) => runs[i]!)),
+      config: { ...config, batch: { ...config.batch, microBatch } },
+    };
+  });
+  const planned = runs.map((run, i): PlannedStudyRun => {
+    const { schedule, labels, replicate, control, plan, end } = run;
+    const deliverables = run.deliverables.map((d) => describe(d, run, i, runs, tree));
+    return {
+      schedule,
+      labels,
+      replicate,
+      control,
+      peak: plan.peak,
+      end,
+      shape: prepared[i]!.shape,
+      path: tree.paths[i]!,
+      deliverables,
+    };
+  });
+  return {
+    version: PLAN_VERSION,
+    spec,
+    deviceClass: await deviceClassOf(runs[0]?.config.device ?? "auto"),
+    numericsVersion: NUMERICS_VERSION,
+    shapes: planner.shapes,
+    segments,
+    runs: planned,
+    sharing: sharingOf(runs, tree),
+    warnings: [...new Set(prepared.flatMap((p) => p.warnings))],
+  };
+}
+
+class Planner {
+  readonly shapes: Shape[] = [];
+  readonly #byKey = new Map<string, { shape: number; planned: PlannedRun }>();
+  readonly #data = new Map<string, Promise<KnownData>>();
+
+  async prepare(run: StudyRun) {
+    const { config } = run;
+    const data = await this.#dataOf(config);
+    const { model, batch, precision, memory, device, optimizer } = config;
+    const { train } = config.data;
+    const key = canonicalJson({ model, batch, precision, memory, device, groups: optimizer.groups, train });
+    const known = this.#byKey.get(key) ?? this.#plan(config, data.facts);
+    this.#byKey.set(key, known);
+    const { shape, planned } = known;
+    const identity = {
+      ...decisive({ config, model: planned.model }),
+      microBatch: planned.microBatch,
+      data: data.hash ?? config.data.train,
+      deviceClass: await deviceClassOf(device),
+      numericsVersion: NUMERICS_VERSION,
+    };
+    const warnings = planned.dryRun.warnings.map(({ message }) => message);
+    return { identity, shape, microBatch: planned.microBatch, warnings };
+  }
+
+  #plan(config: RunConfig, facts: DataFacts): { shape: number; planned: PlannedRun } {
+    const planned = planRun(config, facts, { describeOnly: true });
+    const { parameters, flopsPerToken, tokensPerStep, microBatch, checkpointBytes, memory, epochTokens } =
+      planned.dryRun;
+    this.shapes.push({
+      parameters: parameters.total,
+      flopsPerToken,
+      tokensPerStep,
+      microBatch,
+      checkpointBytes,
+      memoryBytes: memory.total,
+      epochTokens,
+    });
+    return { shape: this.shapes.length - 1, planned };
+  }
+
+  #dataOf({ data, batch }: RunConfig): Promise<KnownData> {
+    const key = canonicalJson({ train: data.train, validation: data.validation, length: batch.length });
+    const look = async (): Promise<KnownData> => {
+      await using opened = await openRunDataIfPresent(data);
+      if (!opened) return { facts: { vocab: null, epochSequences: null, validationSequences: null }, hash: null };
+      return { facts: dataFacts(opened, batch.length), hash: opened.train.identity };
+    };
+    const known = this.#data.get(key) ?? look();
+    this.#data.set(key, known);
+    return known;
+  }
+}
+
+/** Runs of one schedule, one experiment, one replicate: those whose branches count for each other's compute. */
+const family = (run: StudyRun): string => canonicalJson([run.schedule, run.labels, run.replicate]);
+
+function describe(
+  deliverable: Deliverable,
+  run: StudyRun,
+  index: number,
+  runs: readonly StudyRun[],
+  tree: SegmentTree,
+): PlannedDeliverable {
+  const byId = new Map(tree.segments.map((s) => [s.id, s]));
+  const state = tree.paths[index]!.find((id) => byId.get(id)!.to === deliverable.step)!;
+  const earlier = runs.flatMap((other, i) =>
+    family(other) === family(run)
+      ? other.deliverables.filter((d) => d.budget <= deliverable.budget).map((d) => ({ run: i, step: d.step }))
+      : [],
+  );
+  let lrSum = 0;
+  for (let step = 0; step < deliverable.step; step++) lrSum += run.plan.valueAt(step);
+  const path = deliverable.step;
+  const alone = unionSteps(tree, [{ run: index, step: path }]);
+  return { ...deliverable, state, steps: { path, cumulative: unionSteps(tree, earlier), alone }, lrSum };
+}
+
+function sharingOf(runs: readonly StudyRun[], tree: SegmentTree): Sharing {
+  const steps = tree.segments.reduce((sum, s) => sum + s.to - s.from, 0);
+  let fromScratch = 0;
+  const bySchedule = new Map<string, { run: number; step: number }[]>();
+  for (const [i, run] of runs.entries()) {
+    fromScratch += run.control ? run.end : run.deliverables.reduce((sum, d) => sum + d.step, 0);
+    const key = canonicalJson([run.schedule, run.replicate]);
+    bySchedule.set(key, [...(bySchedule.get(key) ?? []), { run: i, step: run.end }]);
+  }
+  const byHand = [...bySchedule.values()].reduce((sum, wanted) => sum + unionSteps(tree, wanted), 0);
+  const saved = (without: number) => (without === 0 ? 0 : 1 - steps / without);
+  return { steps, fromScratch, byHand, savedFromScratch: saved(fromScratch), savedByHand: saved(byHand) };
+}
+
+/** The schedules that share a segment, and where it belongs. */
+function labelOf(runs: readonly StudyRun[]): string {
+  const schedules = [...new Set(runs.map((run) => run.schedule))].join(" + ");
+  const first = runs[0]!;
+  const axes = Object.entries({ ...first.labels, ...first.replicate })
+    .filter(([axis, label]) => runs.every((run) => ({ ...run.labels, ...run.replicate })[axis] === label))
+    .map(([axis, label]) => `${axis}=${label}`);
+  return [schedules, ...axes].join(", ");
+}

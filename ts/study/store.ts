@@ -1,0 +1,96 @@
+import { existsSync } from "node:fs";
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ThalwegError } from "../base/errors.ts";
+import { writeFileAtomic } from "../base/files.ts";
+import { checkpointName } from "../train/checkpoint_state.ts";
+import { readMetrics } from "../train/metrics.ts";
+import type { MetricsRecord } from "../train/records.ts";
+import { METRICS_FILE } from "../train/run_folder.ts";
+import { PLAN_VERSION, type PlannedSegment, type StudyPlan } from "./plan.ts";
+
+const PLAN_FILE = "plan.json";
+const FAILED_FILE = "failed.json";
+
+/** Why a segment cannot be finished: its loss diverged, which another attempt would repeat bit for bit. */
+export interface Failure {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** The folder of a study: plan.json, segments/ID (each a run directory), locks/. */
+export class StudyStore {
+  readonly folder: string;
+
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  async savePlan(plan: StudyPlan): Promise<void> {
+    await mkdir(join(this.folder, "segments"), { recursive: true });
+    await mkdir(join(this.folder, "locks"), { recursive: true });
+    await writeFileAtomic(join(this.folder, PLAN_FILE), `${JSON.stringify(plan)}\n`);
+  }
+
+  /** @throws BAD_INPUT when the folder holds no study. */
+  async plan(): Promise<StudyPlan> {
+    const file = join(this.folder, PLAN_FILE);
+    const text = await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== "ENOENT") throw cause;
+      throw new ThalwegError(
+        "BAD_INPUT",
+        `${this.folder} holds no study: ${file} does not exist. Name a folder that \`thalweg study run\` wrote.`,
+      );
+    });
+    const plan = JSON.parse(text) as StudyPlan;
+    if (plan.version === PLAN_VERSION) return plan;
+    throw new ThalwegError("BAD_INPUT", `${file} is of version ${plan.version}, expected ${PLAN_VERSION}.`);
+  }
+
+  segmentFolder(id: string): string {
+    return join(this.folder, "segments", id);
+  }
+
+  lockFile(id: string): string {
+    return join(this.folder, "locks", `${id}.lock`);
+  }
+
+  /** The checkpoint at a segment's end: weights, optimizer and data position. */
+  checkpoint({ id, to }: Pick<PlannedSegment, "id" | "to">): string {
+    return join(this.segmentFolder(id), "checkpoints", checkpointName(to));
+  }
+
+  /** Whether a segment's end is there: checkpoints appear whole or not at all. */
+  isDone(segment: Pick<PlannedSegment, "id" | "to">): boolean {
+    return existsSync(this.checkpoint(segment));
+  }
+
+  async failure(id: string): Promise<Failure | null> {
+    const text = await readFile(join(this.segmentFolder(id), FAILED_FILE), "utf8").catch(() => null);
+    return text === null ? null : (JSON.parse(text) as Failure);
+  }
+
+  async recordFailure(id: string, failure: Failure): Promise<void> {
+    await writeFileAtomic(join(this.segmentFolder(id), FAILED_FILE), `${JSON.stringify(failure)}\n`);
+  }
+
+  /** Records of a segment so far; none before it begins. */
+  async records(id: string): Promise<MetricsRecord[]> {
+    const file = join(this.segmentFolder(id), METRICS_FILE);
+    return existsSync(file) ? readMetrics(file) : [];
+  }
+}
+
+export type SegmentStanding = "done" | "failed" | "blocked" | "missing";
+
+/** How every segment stands; `blocked`: one that it goes on from has failed. */
+export async function standings(plan: StudyPlan, store: StudyStore): Promise<Map<string, SegmentStanding>> {
+  const all = new Map<string, SegmentStanding>();
+  for (const segment of plan.segments) {
+    const parent = segment.parent === null ? "done" : all.get(segment.parent)!;
+    if (store.isDone(segment)) all.set(segment.id, "done");
+    else if (await store.failure(segment.id)) all.set(segment.id, "failed");
+    else all.set(segment.id, parent === "failed" || parent === "blocked" ? "blocked" : "missing");
+  }
+  return all;
+}
