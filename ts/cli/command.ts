@@ -3,7 +3,8 @@ import type { Argv, CommandModule, InferredOptionTypes, Options } from "yargs";
 interface Declaration<P extends Record<string, Options>, O extends Record<string, Options>> {
   /** As yargs writes it: "train <config> [overrides..]". */
   command: string | readonly string[];
-  describe: string;
+  /** false: not shown in help. */
+  describe: string | false;
   positionals?: P;
   options?: O;
   examples?: readonly (readonly [string, string])[];

@@ -50,10 +50,7 @@ const combine = z.strictObject({
     })
     .optional()
     .describe("Draw combinations instead of taking the whole grid; replicate axes (seed, data.seed) stay whole."),
-  list: z
-    .array(fields)
-    .default([])
-    .describe("Further combinations, each naming a value for every axis."),
+  list: z.array(fields).default([]).describe("Further combinations, each naming a value for every axis."),
 });
 
 const schedule = z.strictObject({
@@ -61,7 +58,10 @@ const schedule = z.strictObject({
     "Fields of schedule.lr laid over the base's. $budget: one run for each budget; $budgets: one run to all of them; $end and $ends: the same at N_k, the budgets with the decays before them; $NAME: the value of an axis.",
   ),
   set: fields.default({}).describe("Other fields of the run."),
-  control: z.boolean().default(false).describe("Trained for comparison with the decays only: no deliverable of its own."),
+  control: z
+    .boolean()
+    .default(false)
+    .describe("Trained for comparison with the decays only: no deliverable of its own."),
 });
 
 const comparison = z.strictObject({

@@ -133,8 +133,7 @@ class Expander {
     budgets: number[],
     ends: number[] | null,
   ): Promise<StudyRun[]> {
-    const layouts =
-      uses(arm, "budget") || uses(arm, "end") ? budgets.map((_, k) => k) : [null];
+    const layouts = uses(arm, "budget") || uses(arm, "end") ? budgets.map((_, k) => k) : [null];
     if (layouts.length === 0)
       throw new ConfigError(["schedules", name], `schedules.${name} says $budget, but the study has no budgets.`);
     const runs: StudyRun[] = [];
@@ -164,7 +163,10 @@ class Expander {
     const config = await load(steps);
     const { schedule: plan, end } = runSchedule(config);
     if (end === null)
-      throw new ConfigError(["schedules", name], `schedules.${name} has no end. Give the study budgets, or the run steps.`);
+      throw new ConfigError(
+        ["schedules", name],
+        `schedules.${name} has no end. Give the study budgets, or the run steps.`,
+      );
     const deliverables = deliverablesOf(k, plan, end, uses(arm, "ends") ? values.ends! : budgets, budgets);
     return {
       schedule: name,
@@ -206,7 +208,10 @@ class Expander {
     const peak = this.#options.tuned?.[key];
     if (peak !== undefined) return [...rest, `schedule.lr.peak=${peak}`];
     if (this.#options.assumePeaks) return rest;
-    throw new ThalwegError("BAD_CONFIG", `the peak of "${key}" is not tuned yet. Run \`thalweg tune\` on this study first.`);
+    throw new ThalwegError(
+      "BAD_CONFIG",
+      `the peak of "${key}" is not tuned yet. Run \`thalweg tune\` on this study first.`,
+    );
   }
 
   async #load(overrides: readonly string[]): Promise<RunConfig> {
@@ -253,7 +258,12 @@ function substitute(value: unknown, given: Readonly<Record<string, unknown>>, wh
   if (typeof value !== "string" || !/^\$\w/.test(value)) return value;
   const found = given[value.slice(1)];
   if (found !== undefined && found !== null) return found;
-  throw new ConfigError([where], `${where} says ${value}; known here: ${Object.keys(given).map((n) => `$${n}`).join(", ")}.`);
+  throw new ConfigError(
+    [where],
+    `${where} says ${value}; known here: ${Object.keys(given)
+      .map((n) => `$${n}`)
+      .join(", ")}.`,
+  );
 }
 
 function deliverablesOf(

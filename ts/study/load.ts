@@ -36,7 +36,11 @@ async function layersOf(file: string, above: readonly string[]): Promise<Layer[]
   const full = resolve(file);
   if (above.includes(full)) throw new ConfigError(["extends"], "extends makes a circle.", file);
   const text = await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
-    throw new ConfigError([], `cannot read the study: ${cause.code === "ENOENT" ? "there is no such file" : cause}.`, file);
+    throw new ConfigError(
+      [],
+      `cannot read the study: ${cause.code === "ENOENT" ? "there is no such file" : cause}.`,
+      file,
+    );
   });
   const { data, origins } = parseLayer(text, file);
   const { extends: parent, ...own } = data;

@@ -19,6 +19,8 @@ export interface LocalOptions {
   /** GPUs to hand out, one to a worker; none on the CPU. */
   gpus?: number | undefined;
   onNote?: ((text: string) => void) | undefined;
+  /** Told the process id of each worker that starts. */
+  onWorker?: ((pid: number | undefined) => void) | undefined;
 }
 
 /** Workers at a time, and threads of each. */
@@ -80,10 +82,11 @@ const logFile = (store: StudyStore, index: number): string => join(store.folder,
 
 /** One place of the crew: a worker, and another when it is killed. Returns the last one's exit code. */
 async function keepWorking(index: number, threads: number, store: StudyStore, options: LocalOptions): Promise<number> {
-  const { signal, gpus = 0, onNote = () => undefined } = options;
+  const { signal, gpus = 0, onNote, onWorker } = options;
   for (let deaths = 0; ; ) {
     if (signal?.aborted) return ExitCode.savedRunAgain;
     const worker = start(index, threads, store, options.command, gpus);
+    onWorker?.(worker.pid);
     const stop = () => void worker.kill("SIGTERM");
     signal?.addEventListener("abort", stop);
     const [code, killedBy] = (await once(worker, "close")) as [number | null, string | null];
@@ -91,7 +94,7 @@ async function keepWorking(index: number, threads: number, store: StudyStore, op
     if (code !== null) return code;
     deaths += 1;
     if (deaths === mostDeaths) return 1;
-    onNote(`worker ${index + 1} was ended by ${killedBy}; another one goes on from the last checkpoint`);
+    onNote?.(`worker ${index + 1} was ended by ${killedBy}; another one goes on from the last checkpoint`);
   }
 }
 

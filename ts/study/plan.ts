@@ -2,6 +2,7 @@ import { canonicalJson } from "../config/canonical.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { StudySpec } from "../config/study_schema.ts";
 import { Engine } from "../engine/engine.ts";
+import type { LlamaConfig } from "../model/llama.ts";
 import { NUMERICS_VERSION } from "../train/checkpoint_state.ts";
 import { openRunDataIfPresent } from "../train/datasets.ts";
 import { decisive } from "../train/resume.ts";
@@ -13,10 +14,12 @@ export const PLAN_VERSION = 1;
 
 /** What runs of one network and batch have in common. */
 export interface Shape {
+  readonly model: LlamaConfig;
+  readonly batch: RunConfig["batch"];
+  readonly precision: RunConfig["precision"];
   readonly parameters: number;
   readonly flopsPerToken: number;
   readonly tokensPerStep: number;
-  readonly microBatch: number;
   readonly checkpointBytes: number;
   /** Memory of one process that trains it. */
   readonly memoryBytes: number;
@@ -31,7 +34,9 @@ export interface PlannedSegment {
   readonly to: number;
   readonly group: number;
   readonly shape: number;
-  /** What it is, for people: "wsd b2 + constant, seed=1". */
+  /** The schedules that share it: "wsd + wsd-s + constant". */
+  readonly schedules: string;
+  /** The same with the axis values they have in common: "wsd + constant, seed=1". */
   readonly label: string;
   /** The run that is trained to `to`; its schedule takes the values that identify the segment. */
   readonly config: RunConfig;
@@ -129,7 +134,7 @@ export async function planStudy(spec: StudySpec, options: ExpandOptions = {}): P
       to,
       group,
       shape,
-      label: labelOf(through.map((i) => runs[i]!)),
+      ...labelsOf(through.map((i) => runs[i]!)),
       config: { ...config, batch: { ...config.batch, microBatch } },
     };
   });
@@ -191,10 +196,12 @@ class Planner {
     const { parameters, flopsPerToken, tokensPerStep, microBatch, checkpointBytes, memory, epochTokens } =
       planned.dryRun;
     this.shapes.push({
+      model: planned.model,
+      batch: { ...config.batch, microBatch },
+      precision: config.precision,
       parameters: parameters.total,
       flopsPerToken,
       tokensPerStep,
-      microBatch,
       checkpointBytes,
       memoryBytes: memory.total,
       epochTokens,
@@ -254,11 +261,11 @@ function sharingOf(runs: readonly StudyRun[], tree: SegmentTree): Sharing {
 }
 
 /** The schedules that share a segment, and where it belongs. */
-function labelOf(runs: readonly StudyRun[]): string {
+function labelsOf(runs: readonly StudyRun[]): { schedules: string; label: string } {
   const schedules = [...new Set(runs.map((run) => run.schedule))].join(" + ");
   const first = runs[0]!;
   const axes = Object.entries({ ...first.labels, ...first.replicate })
     .filter(([axis, label]) => runs.every((run) => ({ ...run.labels, ...run.replicate })[axis] === label))
     .map(([axis, label]) => `${axis}=${label}`);
-  return [schedules, ...axes].join(", ");
+  return { schedules, label: [schedules, ...axes].join(", ") };
 }

@@ -2,6 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { canonicalJson } from "../config/canonical.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { StudyRun } from "./expand.ts";
+import { groupBy } from "./group.ts";
 
 /** Steps (from, to] trained once for every run that passes through them. */
 export interface Segment {
@@ -70,12 +71,7 @@ interface Growing {
 
 function grow(tree: Growing, members: readonly Member[], from: number, parent: string | null, hash: Hash): void {
   const going = members.filter((m) => m.values.length > from);
-  const byValue = new Map<number, Member[]>();
-  for (const member of going) {
-    const value = member.values[from]!;
-    byValue.set(value, [...(byValue.get(value) ?? []), member]);
-  }
-  for (const same of byValue.values()) {
+  for (const same of groupBy(going, ({ values }) => beginning(values, from)).values()) {
     const to = commonEnd(same, from);
     const next = hash.copy().update(bytesOf(same[0]!.values, from, to));
     const id = next.copy().digest("hex").slice(0, 16);
@@ -84,6 +80,10 @@ function grow(tree: Growing, members: readonly Member[], from: number, parent: s
     grow(tree, same, to, id, next);
   }
 }
+
+/** What runs must agree in to go on together: the next value; after a value of 0 (a warm-up's first) also the one after. */
+const beginning = (values: Float64Array, from: number): string =>
+  values[from] === 0 ? `0 ${values[from + 1]}` : String(values[from]);
 
 /** The first step after `from` at which a member has a mark or members' values part. */
 function commonEnd(members: readonly Member[], from: number): number {
@@ -102,8 +102,7 @@ function commonEnd(members: readonly Member[], from: number): number {
 export function unionSteps(tree: SegmentTree, wanted: readonly { run: number; step: number }[]): number {
   const byId = new Map(tree.segments.map((s) => [s.id, s]));
   const needed = new Set<string>();
-  for (const { run, step } of wanted)
-    for (const id of tree.paths[run]!) if (byId.get(id)!.to <= step) needed.add(id);
+  for (const { run, step } of wanted) for (const id of tree.paths[run]!) if (byId.get(id)!.to <= step) needed.add(id);
   let steps = 0;
   for (const id of needed) steps += byId.get(id)!.to - byId.get(id)!.from;
   return steps;

@@ -42,7 +42,8 @@ export async function work(plan: StudyPlan, store: StudyStore, options: WorkOpti
       progress = outcome === "done" || outcome === "failed";
       if (progress) break; // its children come into reach
     }
-    if (!progress) await sleep(pause, undefined, options.signal ? { signal: options.signal } : {}).catch(() => undefined);
+    if (!progress)
+      await sleep(pause, undefined, options.signal ? { signal: options.signal } : {}).catch(() => undefined);
   }
 }
 

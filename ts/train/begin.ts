@@ -65,7 +65,10 @@ function goOn(options: BeginOptions, data: RunData, start: Start, checkpoint: Ch
   const { end: savedEnd } = runSchedule(state.config);
   const asked = { ...askedRun(options.config, data), savedEnd };
   const { config, reason, changed } = resolveDrift({ path, state }, asked, options.onDrift ?? "refuse");
-  const plan = planRun(config, dataFacts(data, config.batch.length), { savedMicroBatch: state.microBatch, until: options.until });
+  const plan = planRun(config, dataFacts(data, config.batch.length), {
+    savedMicroBatch: state.microBatch,
+    until: options.until,
+  });
   if (plan.end !== null && plan.end < state.step)
     throw new ThalwegError(
       "BAD_CONFIG",

@@ -9,6 +9,7 @@ import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
 import { quickstart } from "./quickstart.ts";
 import { schedule } from "./schedule.ts";
+import { study } from "./study.ts";
 import { train } from "./train.ts";
 
 /**
@@ -21,6 +22,7 @@ export const commands: readonly CommandModule[] = [
   generate,
   data,
   schedule,
+  study,
   compare,
   inspect,
   config,

@@ -1,0 +1,179 @@
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ExitCode, ThalwegError } from "../base/errors.ts";
+import { statusText, studyPlanJson, studyPlanText } from "../report/study_plan.ts";
+import { type LoadedStudy, loadStudy } from "../study/load.ts";
+import { crewOf, prepareData, runLocally } from "../study/local.ts";
+import { planStudy, type StudyPlan } from "../study/plan.ts";
+import { studyProgress } from "../study/progress.ts";
+import { measureSpeeds, secondsLeft } from "../study/speed.ts";
+import { StudyStore } from "../study/store.ts";
+import { makeSegment, work } from "../study/worker.ts";
+import { formatCount, formatDuration } from "../train/format.ts";
+import { progressReporter } from "../train/progress.ts";
+import { StopSignals } from "../train/signals.ts";
+import { note, print, printJson } from "./output.ts";
+import { version } from "./version.ts";
+
+interface FileArguments {
+  file: string;
+  overrides: readonly string[];
+  out: string | undefined;
+  jobs: number | undefined;
+  threads: number | undefined;
+  json: boolean;
+}
+
+const versions = () => ({ thalweg: version(), node: process.versions.node });
+
+const storeOf = (study: LoadedStudy, out: string | undefined): StudyStore =>
+  new StudyStore(out ?? join("studies", study.spec.name));
+
+/** This command line once more: how a worker process starts. */
+const ownCommand = (...args: string[]): string[] => [process.execPath, ...process.execArgv, process.argv[1]!, ...args];
+
+/** `thalweg study plan` */
+export async function runStudyPlan(
+  args: FileArguments & { measure: boolean; "tokens-per-second": number | undefined },
+): Promise<number> {
+  const study = await loadStudy(args.file, args.overrides);
+  const store = storeOf(study, args.out);
+  const plan = await planStudy(study.spec, { assumePeaks: true });
+  const costs = await costsOf(plan, store, args);
+  if (args.json) printJson(studyPlanJson(plan, costs));
+  else print(studyPlanText(plan, costs));
+  return ExitCode.ok;
+}
+
+async function costsOf(
+  plan: StudyPlan,
+  store: StudyStore,
+  args: Pick<FileArguments, "jobs" | "threads"> & { measure: boolean; "tokens-per-second"?: number | undefined },
+) {
+  const { jobs, threads } = crewOf(plan, args);
+  const given = args["tokens-per-second"];
+  const speeds = given
+    ? plan.shapes.map(() => given)
+    : await measureSpeeds(plan, store, { threads, measure: args.measure });
+  const progress = await studyProgress(plan, store);
+  const left = new Map(progress.segments.map(({ segment, step }) => [segment.id, segment.to - step]));
+  const seconds = secondsLeft(plan, speeds, (id) => left.get(id)!, jobs);
+  return { speeds, jobs, threads, seconds, stepsDone: progress.stepsDone };
+}
+
+/** `thalweg study run` */
+export async function runStudyRun(args: FileArguments & { executor: "local" | "slurm" }): Promise<number> {
+  using signals = new StopSignals({ onFirst: (name) => note(`${name}: saving, then stopping`) }).install();
+  const study = await loadStudy(args.file, args.overrides);
+  const store = storeOf(study, args.out);
+  const plan = await readyPlan(study, signals.signal);
+  await store.savePlan(plan);
+  const { jobs, threads } = crewOf(plan, args);
+  note(studyPlanText(plan, await costsOf(plan, store, { ...args, measure: false })));
+  note("");
+  const watching = new AbortController();
+  const lines = printProgress(plan, store, watching.signal);
+  let finished: boolean;
+  try {
+    const command = ownCommand("study", "work");
+    finished = await runLocally(plan, store, { command, jobs, threads, signal: signals.signal, onNote: note });
+  } finally {
+    watching.abort();
+    await lines;
+  }
+  if (finished) return finish(plan, store, args.json);
+  note(`To go on: thalweg study run ${[args.file, ...args.overrides].join(" ")} --out ${store.folder}`);
+  return ExitCode.savedRunAgain;
+}
+
+/** The plan with its data here: prepared now, where the study says from what. */
+async function readyPlan(study: LoadedStudy, signal: AbortSignal): Promise<StudyPlan> {
+  const { spec } = study;
+  const first = await planStudy(spec);
+  const folders = [...new Set(first.segments.map((s) => s.config.data.train))];
+  let made = false;
+  for (const folder of folders) {
+    if (await prepareData(spec, folder, signal)) {
+      note(`prepared ${folder}`);
+      made = true;
+    }
+  }
+  return made ? planStudy(spec) : first;
+}
+
+async function finish(plan: StudyPlan, store: StudyStore, json: boolean): Promise<number> {
+  const progress = await studyProgress(plan, store);
+  if (json) printJson({ folder: store.folder, segments: plan.segments.length, failed: progress.failed });
+  else print(statusText(plan, progress));
+  return ExitCode.ok;
+}
+
+/** A line for each segment that ends, with the time left, until told to stop. */
+async function printProgress(plan: StudyPlan, store: StudyStore, signal: AbortSignal): Promise<void> {
+  const begun = performance.now();
+  const before = await studyProgress(plan, store);
+  const told = new Set(before.segments.filter((s) => s.standing === "done").map((s) => s.segment.id));
+  for (let last = false; !last; ) {
+    last = signal.aborted;
+    const progress = await studyProgress(plan, store);
+    for (const { segment, standing, loss } of progress.segments) {
+      if (told.has(segment.id) || (standing !== "done" && standing !== "failed")) continue;
+      told.add(segment.id);
+      const elapsed = (performance.now() - begun) / 1000;
+      const speed = (progress.stepsDone - before.stepsDone) / elapsed;
+      const eta =
+        progress.finished || speed === 0
+          ? ""
+          : `  ETA ${formatDuration((progress.stepsTotal - progress.stepsDone) / speed)}`;
+      const result = standing === "failed" ? "diverged" : `loss ${loss?.toFixed(4) ?? "-"}`;
+      note(
+        `[${told.size}/${plan.segments.length}] ${segment.label}: steps ${formatCount(segment.from)} to ${formatCount(segment.to)}  ${result}${eta}`,
+      );
+    }
+    if (!last) await sleep(500, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** `thalweg study status` */
+export async function runStudyStatus(args: { folder: string; json: boolean }): Promise<number> {
+  const store = new StudyStore(args.folder);
+  const plan = await store.plan();
+  const progress = await studyProgress(plan, store);
+  if (args.json)
+    printJson({
+      ...progress,
+      segments: progress.segments.map(({ segment: { config: _, ...s }, ...rest }) => ({ ...s, ...rest })),
+    });
+  else print(statusText(plan, progress));
+  return ExitCode.ok;
+}
+
+/** `thalweg study work`: one worker process. */
+export async function runStudyWork(args: {
+  folder: string;
+  threads: number | undefined;
+  segment: string | undefined;
+}): Promise<number> {
+  using signals = new StopSignals({ onFirst: (name) => note(`${name}: saving, then stopping`) }).install();
+  const store = new StudyStore(args.folder);
+  const plan = await store.plan();
+  const options = {
+    threads: args.threads,
+    signal: signals.signal,
+    versions: versions(),
+    reporter: progressReporter({ stream: process.stderr, seconds: 30 }),
+    onSegment: (segment: { label: string; from: number; to: number }) =>
+      note(`\n== ${segment.label}: steps ${segment.from} to ${segment.to}`),
+  };
+  if (args.segment === undefined) return (await work(plan, store, options)) ? ExitCode.ok : ExitCode.savedRunAgain;
+  const segment = plan.segments.find((s) => s.id === args.segment);
+  if (!segment) throw new ThalwegError("BAD_OPTION", `${args.folder} has no segment ${args.segment}.`);
+  const outcome = await makeSegment(segment, plan, store, options);
+  if (outcome === "done") return ExitCode.ok;
+  if (outcome === "failed") return ExitCode.diverged;
+  if (outcome === "stopped") return ExitCode.savedRunAgain;
+  throw new ThalwegError(
+    "LOCKED",
+    `segment ${segment.id} is ${outcome === "busy" ? "trained by another process" : "waiting for the one before it"}.`,
+  );
+}
