@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "native/cpu/bind.h"
+#include "native/engine/parameters.h"
 
 namespace thalweg::cpu {
 
@@ -35,7 +36,7 @@ std::vector<PackRequest> pack_requests(const Program& program, const Layout& lay
   std::vector<PackRequest> requests;
   for (const auto& command : program.commands) {
     PackRequest request;
-    if (packed_operand(command.op) == 1 && is_whole_parameter(program, command, 1, layout) &&
+    if (engine::copied_operand(command.op) == 1 && engine::is_whole_parameter(program, command, 1, layout) &&
         pack_request(engine::resolve(program, command, persistent, 0), request))
       requests.push_back(request);
   }
@@ -134,8 +135,9 @@ class CpuModule final : public engine::DeviceModule {
   void rebind(Bound& bound) {
     bound.commands.clear();
     for (const auto& command : bound.program.commands) {
-      const int at = packed_operand(command.op);
-      const bool packed = at >= 0 && is_whole_parameter(bound.program, command, static_cast<size_t>(at), layout_);
+      const int at = engine::copied_operand(command.op);
+      const bool packed =
+          at >= 0 && engine::is_whole_parameter(bound.program, command, static_cast<size_t>(at), layout_);
       bound.commands.push_back(bind_command(
           kernels_, engine::resolve(bound.program, command, base(), reinterpret_cast<uintptr_t>(scratch_.data())),
           packed));

@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "native/engine/parameters.h"
 #include "native/ops/step_inputs.h"
 
 namespace thalweg::cpu {
@@ -44,19 +45,6 @@ void check_values(const P& p, const Context& ctx) {
 }
 
 template <class P>
-void note_written(const P& p, BoundCommand& bound) {
-  const Tensor* t = nullptr;
-  if constexpr (std::is_same_v<P, ops::Add> || std::is_same_v<P, ops::Axpy> || std::is_same_v<P, ops::Copy> ||
-                std::is_same_v<P, ops::Fill> || std::is_same_v<P, ops::Scale>)
-    t = &p.y;
-  if constexpr (std::is_same_v<P, ops::Adamw>)
-    if (!bound.packed) t = &p.param;
-  if (t == nullptr) return;
-  bound.written = t->data;
-  bound.written_bytes = t->bytes();
-}
-
-template <class P>
 BoundCommand bind_typed(const ops::Command& command, bool packed, void (*kernel)(const P&, Context&)) {
   BoundCommand bound;
   const P p = P::decode(command);
@@ -67,7 +55,12 @@ BoundCommand bind_typed(const ops::Command& command, bool packed, void (*kernel)
   bound.op = command.op;
   bound.label = command.label;
   bound.packed = packed;
-  note_written(p, bound);
+  const int written = command.op == ops::Adamw::kName && !packed ? 3 : engine::written_operand(command.op);
+  if (written >= 0) {
+    const Tensor& t = command.operands[static_cast<size_t>(written)];
+    bound.written = t.data;
+    bound.written_bytes = t.bytes();
+  }
   return bound;
 }
 
@@ -87,25 +80,6 @@ size_t workspace_bytes(const Kernels& kernels, const ops::Command& command, int 
   THALWEG_OPS(THALWEG_WORKSPACE)
 #undef THALWEG_WORKSPACE
   return 0;
-}
-
-int packed_operand(const std::string& op) {
-  if (op == ops::Linear::kName || op == ops::LinearDgrad::kName) return 1;
-  if (op == ops::Adamw::kName) return 3;
-  return -1;
-}
-
-bool is_whole_parameter(const engine::Program& program, const engine::ProgramCommand& command, size_t index,
-                        const engine::Layout& layout) {
-  const engine::TensorRef& t = program.tensors[static_cast<size_t>(command.operands[index])];
-  if (t.space != engine::Space::Persistent) return false;
-  for (const auto& whole : layout.tensors) {
-    if (whole.offset != t.offset || whole.bytes != t.bytes || whole.dtype != DType::F32 || whole.rank != 2) continue;
-    if (whole.name.rfind("param/", 0) != 0) continue;
-    const bool same_shape = t.rank == 2 && t.shape[0] == whole.shape[0] && t.shape[1] == whole.shape[1];
-    return same_shape || command.op == ops::Adamw::kName;
-  }
-  return false;
 }
 
 bool pack_request(const ops::Command& command, PackRequest& out) {

@@ -27,14 +27,6 @@ BoundCommand bind_command(const Kernels& kernels, const ops::Command& command, b
 /** Bytes of workspace the kernel of a command needs. */
 size_t workspace_bytes(const Kernels& kernels, const ops::Command& command, int threads);
 
-/** Whether operand `index` of a command is a whole tensor `param/...` of the layout, same shape. */
-bool is_whole_parameter(const engine::Program& program, const engine::ProgramCommand& command, size_t index,
-                        const engine::Layout& layout);
-
-/** Position of the operand with packed copies: the weight of linear and linearDgrad, the parameter of adamw; -1 for
- * other ops. */
-int packed_operand(const std::string& op);
-
 /** The packed copy that `linear` or `linearDgrad` looks up; false for other ops. */
 bool pack_request(const ops::Command& command, PackRequest& out);
 

@@ -24,6 +24,8 @@ struct DeviceProperties {
   std::string driver;  // version, e.g. "13.0"
 };
 
+/** "cuda", or "simt" where the SIMT machine plays the GPU. */
+const char* device_kind();
 /** Number of devices; 0 with the reason when there is no driver or no GPU. */
 int device_count(std::string* reason);
 /** Makes device `ordinal` the calling thread's. Errors: NO_DEVICE. */

@@ -7,6 +7,7 @@
 #include "native/base/error.h"
 #include "native/cuda/launch.h"
 #include "native/cuda/simulated_device.h"
+#include "native/cuda/tensor_map.h"
 #include "native/simt/machine.h"
 
 namespace thalweg::cuda {
@@ -94,6 +95,8 @@ SimulatedDevice& simulated_device() {
   return device;
 }
 
+const char* device_kind() { return "simt"; }
+
 int device_count(std::string*) { return 1; }
 
 DeviceProperties select_device(int ordinal) {
@@ -114,6 +117,22 @@ PinnedMemory::PinnedMemory(size_t bytes) : data_(static_cast<std::byte*>(std::ma
 PinnedMemory::~PinnedMemory() { std::free(data_); }
 
 std::unique_ptr<Stream> make_stream() { return std::make_unique<SimtStream>(); }
+
+TensorMap make_tensor_map(const TensorBox& spec) {
+  check_tensor_box(spec);
+  TensorMap map;
+  map.magic = TensorMap::kMagic;
+  map.rank = spec.rank;
+  map.base = spec.base;
+  for (uint32_t i = 0; i < spec.rank; i++) {
+    map.size[i] = spec.size[i];
+    map.stride[i] = spec.stride[i];
+    map.box[i] = spec.box[i];
+  }
+  map.element_bytes = spec.element_bytes;
+  map.swizzle = static_cast<simt::Swizzle>(spec.swizzle);
+  return map;
+}
 
 void launch_body(Stream& stream, const GridShape& shape, std::function<void()> body) {
   simt::LaunchShape grid;

@@ -6,7 +6,7 @@ namespace thalweg::cuda {
 
 /** Made by native/cuda/tensor_map.h; kernels take it as `const __grid_constant__ TensorMap`. */
 #if defined(__CUDACC__)
-struct alignas(64) TensorMap {
+struct alignas(128) TensorMap {
   uint64_t opaque[16];
 };
 #else
