@@ -3,8 +3,8 @@
 #include "native/base/cpu_features.h"
 #include "native/base/thread_pool.h"
 #include "native/binding/convert.h"
+#include "native/binding/devices.h"
 #include "native/binding/engine_object.h"
-#include "native/cpu/backend.h"
 
 namespace thalweg::binding {
 
@@ -20,8 +20,8 @@ Napi::Value cpu_features(const Napi::CallbackInfo& info) {
   });
 }
 
-/** planMemory(layout, programs, threads): see engine::MemoryPlan. */
-Napi::Value plan_memory(const Napi::CallbackInfo& info) {
+/** planMemory(layout, programs, device, threads): see engine::MemoryPlan. */
+Napi::Value plan_memory_of(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Bytes bytes = bytes_of(info[0], "layout");
     const engine::Layout layout = engine::decode_layout(bytes.data, bytes.size);
@@ -31,7 +31,8 @@ Napi::Value plan_memory(const Napi::CallbackInfo& info) {
       const Bytes program = bytes_of(encoded[i], "program");
       programs.push_back(engine::decode_program(program.data, program.size, layout));
     }
-    const engine::MemoryPlan plan = cpu::plan_memory(layout, programs, info[2].ToNumber().Int32Value());
+    const engine::MemoryPlan plan =
+        binding::plan_memory(info[2].ToString(), layout, programs, info[3].ToNumber().Int32Value());
     auto out = Napi::Object::New(info.Env());
     out.Set("workspaceBytes", static_cast<double>(plan.workspace_bytes));
     out.Set("packedBytes", static_cast<double>(plan.packed_bytes));
@@ -44,7 +45,10 @@ Napi::Value plan_memory(const Napi::CallbackInfo& info) {
 Napi::Object define(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", EngineObject::define(env));
   exports.Set("cpuFeatures", Napi::Function::New<cpu_features>(env, "cpuFeatures"));
-  exports.Set("planMemory", Napi::Function::New<plan_memory>(env, "planMemory"));
+  exports.Set("planMemory", Napi::Function::New<plan_memory_of>(env, "planMemory"));
+  auto kinds = Napi::Array::New(env);
+  for (const auto& kind : device_kinds()) kinds.Set(kinds.Length(), kind);
+  exports.Set("deviceKinds", kinds);
   exports.Set("scalarCount", ops::kScalarCount);
   exports.Set("integerCount", ops::kIntegerCount);
   return exports;

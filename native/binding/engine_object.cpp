@@ -1,7 +1,7 @@
 #include "native/binding/engine_object.h"
 
 #include "native/binding/convert.h"
-#include "native/cpu/backend.h"
+#include "native/binding/devices.h"
 
 namespace thalweg::binding {
 
@@ -73,7 +73,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
   guarded(info.Env(), [&] {
-    backend_ = cpu::make_backend(info[0].ToNumber().Int32Value());
+    backend_ = make_backend(info[0].ToString(), info[1].ToNumber().Int32Value());
     requests_ = std::make_unique<Requests>(info.Env());
     requests_->on_busy = [this](bool busy) { busy ? Ref() : Unref(); };
   });

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { deviceChoices } from "../base/device.ts";
 import { bytesSchema } from "./quantities.ts";
 import { scheduleSchema } from "./schedule_schema.ts";
 
@@ -188,7 +189,7 @@ export const runSchema = z.strictObject({
     .default("run")
     .describe("Name of the run, used for its folder."),
   seed: seed.default(1).describe("Seed of the initial weights."),
-  device: z.enum(["auto", "cpu", "cuda"]).default("auto").describe("Where to run; cuda never falls back to the CPU."),
+  device: z.enum(deviceChoices).default("auto").describe("Where to run; cuda never falls back to the CPU."),
   threads: count.default(0).describe("CPU threads; 0 for every CPU allowed. Never changes the result."),
   precision: z
     .enum(["bf16", "fp32"])

@@ -1,3 +1,4 @@
+import { type DeviceChoice, deviceChoices } from "../base/device.ts";
 import { type DType, numel } from "../base/dtype.ts";
 import { ThalwegError } from "../base/errors.ts";
 import { type Addon, addon, type NativeEngine } from "../native/addon.ts";
@@ -20,19 +21,19 @@ export {
 
 export interface EngineOptions {
   /** "auto" (default) takes the best device of this build; a named device is that one or Error NO_DEVICE. */
-  device?: "auto" | "cpu" | "cuda";
+  device?: DeviceChoice;
   /** CPU threads, 0 or absent: every CPU this process may use. Results do not depend on it. */
   threads?: number;
 }
 
 export interface DeviceInfo {
-  device: "cpu";
+  device: Exclude<DeviceChoice, "auto">;
   name: string;
-  /** Instruction path: portable, avx2, avx512 or amx. */
+  /** Instruction path: portable, avx2, avx512 or amx; of a GPU its architecture, e.g. sm_90. */
   path: string;
   threads: number;
   memoryBytes: number;
-  /** Same class and same config give the same bits, e.g. "cpu-amx". */
+  /** Same class and same config give the same bits, e.g. "cpu-amx", "cuda-sm_90-132". */
   deviceClass: string;
 }
 
@@ -67,14 +68,14 @@ function threadsOf(options: EngineOptions): number {
   return threads;
 }
 
-function checkDevice(device: string): void {
-  if (device === "cuda")
+function deviceOf(options: EngineOptions): DeviceChoice {
+  const device = options.device ?? "auto";
+  if (!deviceChoices.includes(device))
     throw new ThalwegError(
-      "NO_DEVICE",
-      "device is cuda, but this build has no CUDA backend. Use device: cpu (or auto), or a build that has it.",
+      "BAD_OPTION",
+      `device is ${JSON.stringify(device)}, expected one of ${deviceChoices.join(", ")}.`,
     );
-  if (device !== "auto" && device !== "cpu")
-    throw new ThalwegError("BAD_OPTION", `device is ${JSON.stringify(device)}, expected auto, cpu or cuda.`);
+  return device;
 }
 
 /**
@@ -93,10 +94,10 @@ export class Engine {
 
   /** Errors: NO_DEVICE, NO_ADDON, BAD_OPTION. */
   static async create(options: EngineOptions = {}): Promise<Engine> {
-    checkDevice(options.device ?? "auto");
+    const device = deviceOf(options);
     const threads = threadsOf(options);
     const { NativeEngine: Native } = addon();
-    return translated(async () => new Engine(new Native(threads)));
+    return translated(async () => new Engine(new Native(device, threads)));
   }
 
   /** Allocates the persistent tensors (zeroed) and binds the Programs. Errors: BAD_PROGRAM, OUT_OF_MEMORY. */
@@ -181,11 +182,11 @@ export interface MemoryPlan {
 
 /** What loading a Module would take, without allocating anything. Checks the Programs as load does. */
 export function planMemory(spec: ModuleSpec, options: EngineOptions = {}): MemoryPlan {
-  checkDevice(options.device ?? "auto");
+  const device = deviceOf(options);
   const threads = threadsOf(options);
   const native: Addon = addon();
   try {
-    const plan = native.planMemory(encodeLayout(spec), spec.programs.map(encodeProgram), threads);
+    const plan = native.planMemory(encodeLayout(spec), spec.programs.map(encodeProgram), device, threads);
     return plan as unknown as MemoryPlan;
   } catch (error) {
     throw asThalwegError(error);

@@ -26,9 +26,11 @@ export interface NativeEngine {
 }
 
 export interface Addon {
-  NativeEngine: new (threads: number) => NativeEngine;
+  /** The kinds of device this build has: cpu, cuda or simt. */
+  deviceKinds: string[];
+  NativeEngine: new (device: string, threads: number) => NativeEngine;
   cpuFeatures(): { path: string; best: string; cpus: number };
-  planMemory(layout: ArrayBuffer, programs: ArrayBuffer[], threads: number): Record<string, number>;
+  planMemory(layout: ArrayBuffer, programs: ArrayBuffer[], device: string, threads: number): Record<string, number>;
   /** Lengths of `scalars` and `integers` of a play entry. */
   scalarCount: number;
   integerCount: number;

@@ -1,3 +1,4 @@
+import type { DeviceChoice } from "../base/device.ts";
 import type { Batch } from "../data/loader.ts";
 import { Engine, planMemory } from "../engine/engine.ts";
 import { buildModule } from "../model/build.ts";
@@ -22,7 +23,7 @@ export interface BenchTrainOptions {
   steps?: number | undefined;
   warmup?: number | undefined;
   threads?: number | undefined;
-  device?: "auto" | "cpu" | "cuda" | undefined;
+  device?: DeviceChoice | undefined;
   recompute?: "none" | "block" | undefined;
   seed?: number | undefined;
   onStep?: ((step: number, milliseconds: number, loss: number) => void) | undefined;

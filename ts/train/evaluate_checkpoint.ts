@@ -1,3 +1,4 @@
+import type { DeviceChoice } from "../base/device.ts";
 import { ThalwegError } from "../base/errors.ts";
 import { type Dataset, openDataset } from "../data/dataset.ts";
 import { adamDefaults } from "../optim/adamw.ts";
@@ -17,7 +18,7 @@ export interface EvaluateOptions {
   length?: number | undefined;
   batch?: number | undefined;
   precision?: "fp32" | "bf16" | undefined;
-  device?: "auto" | "cpu" | "cuda" | undefined;
+  device?: DeviceChoice | undefined;
   threads?: number | undefined;
   signal?: AbortSignal | undefined;
 }

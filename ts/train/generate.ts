@@ -1,3 +1,4 @@
+import type { DeviceChoice } from "../base/device.ts";
 import { ThalwegError } from "../base/errors.ts";
 import type { Module } from "../engine/module.ts";
 import type { LlamaConfig } from "../model/llama.ts";
@@ -73,7 +74,7 @@ export interface GenerateTextOptions extends GenerateOptions {
   prompt: string;
   /** Compute precision. Default: that of the run, or fp32. */
   precision?: "fp32" | "bf16" | undefined;
-  device?: "auto" | "cpu" | "cuda" | undefined;
+  device?: DeviceChoice | undefined;
   threads?: number | undefined;
   /** Called with each piece of text as soon as it is whole characters. */
   onText?: ((piece: string) => void) | undefined;

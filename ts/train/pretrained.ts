@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { DeviceChoice } from "../base/device.ts";
 import { ThalwegError } from "../base/errors.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizers/index.ts";
 import { Engine } from "../engine/engine.ts";
@@ -52,7 +53,7 @@ export interface PretrainedModule extends AsyncDisposable {
 /** Loads the weights into a Module with the wanted Programs; nothing is trained. */
 export async function loadPretrained(
   { folder, model }: Pretrained,
-  options: BuildOptions & { device?: "auto" | "cpu" | "cuda" | undefined; threads?: number | undefined },
+  options: BuildOptions & { device?: DeviceChoice | undefined; threads?: number | undefined },
 ): Promise<PretrainedModule> {
   const { device = "auto", threads = 0, ...build } = options;
   const built = buildModule(model, build);

@@ -1,3 +1,4 @@
+import { deviceChoices } from "../../base/device.ts";
 import { defineCommand, jsonOption } from "../command.ts";
 import { print, printJson } from "../output.ts";
 
@@ -11,7 +12,7 @@ export const evaluate = defineCommand({
     all: { type: "boolean", default: false, describe: "Evaluate on the whole dataset." },
     length: { type: "number", describe: "Tokens in a sequence." },
     precision: { choices: ["fp32", "bf16"] as const, describe: "Compute precision. Default: the run's." },
-    device: { choices: ["auto", "cpu", "cuda"] as const, default: "auto" as const, describe: "Where to run." },
+    device: { choices: deviceChoices, default: "auto" as const, describe: "Where to run." },
     json: jsonOption,
   },
   run: async (args) => {
