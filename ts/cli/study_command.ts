@@ -1,13 +1,18 @@
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ExitCode, ThalwegError } from "../base/errors.ts";
+import { writeFileAtomic } from "../base/files.ts";
 import { statusText, studyPlanJson, studyPlanText } from "../report/study_plan.ts";
+import { studyReport } from "../report/study_report.ts";
 import { type LoadedStudy, loadStudy } from "../study/load.ts";
 import { crewOf, prepareData, runLocally } from "../study/local.ts";
 import { planStudy, type StudyPlan } from "../study/plan.ts";
 import { studyProgress } from "../study/progress.ts";
+import { collectResults } from "../study/results.ts";
 import { measureSpeeds, secondsLeft } from "../study/speed.ts";
 import { StudyStore } from "../study/store.ts";
+import { peaksOf, readTuned } from "../study/tuned.ts";
 import { makeSegment, work } from "../study/worker.ts";
 import { formatCount, formatDuration } from "../train/format.ts";
 import { progressReporter } from "../train/progress.ts";
@@ -38,7 +43,7 @@ export async function runStudyPlan(
 ): Promise<number> {
   const study = await loadStudy(args.file, args.overrides);
   const store = storeOf(study, args.out);
-  const plan = await planStudy(study.spec, { assumePeaks: true });
+  const plan = await planStudy(study.spec, { tuned: peaksOf(await readTuned(store)), assumePeaks: true });
   const costs = await costsOf(plan, store, args);
   if (args.json) printJson(studyPlanJson(plan, costs));
   else print(studyPlanText(plan, costs));
@@ -66,7 +71,7 @@ export async function runStudyRun(args: FileArguments & { executor: "local" | "s
   using signals = new StopSignals({ onFirst: (name) => note(`${name}: saving, then stopping`) }).install();
   const study = await loadStudy(args.file, args.overrides);
   const store = storeOf(study, args.out);
-  const plan = await readyPlan(study, signals.signal);
+  const plan = await readyPlan(study, store, signals.signal);
   await store.savePlan(plan);
   const { jobs, threads } = crewOf(plan, args);
   note(studyPlanText(plan, await costsOf(plan, store, { ...args, measure: false })));
@@ -87,9 +92,9 @@ export async function runStudyRun(args: FileArguments & { executor: "local" | "s
 }
 
 /** The plan with its data here: prepared now, where the study says from what. */
-async function readyPlan(study: LoadedStudy, signal: AbortSignal): Promise<StudyPlan> {
-  const { spec } = study;
-  const first = await planStudy(spec);
+async function readyPlan({ spec }: LoadedStudy, store: StudyStore, signal: AbortSignal): Promise<StudyPlan> {
+  const tuned = peaksOf(await readTuned(store));
+  const first = await planStudy(spec, { tuned });
   const folders = [...new Set(first.segments.map((s) => s.config.data.train))];
   let made = false;
   for (const folder of folders) {
@@ -98,14 +103,28 @@ async function readyPlan(study: LoadedStudy, signal: AbortSignal): Promise<Study
       made = true;
     }
   }
-  return made ? planStudy(spec) : first;
+  return made ? planStudy(spec, { tuned }) : first;
 }
 
+/** Writes a study's report into its folder and prints what it found. */
 async function finish(plan: StudyPlan, store: StudyStore, json: boolean): Promise<number> {
-  const progress = await studyProgress(plan, store);
-  if (json) printJson({ folder: store.folder, segments: plan.segments.length, failed: progress.failed });
-  else print(statusText(plan, progress));
+  const report = studyReport(plan, await collectResults(plan, store), await readTuned(store));
+  await mkdir(join(store.folder, "figures"), { recursive: true });
+  const page = join(store.folder, "report.html");
+  await writeFileAtomic(page, report.html);
+  await writeFileAtomic(join(store.folder, "results.csv"), report.csv);
+  await writeFileAtomic(join(store.folder, "results.json"), `${JSON.stringify(report.json, null, 1)}\n`);
+  for (const [name, svg] of Object.entries(report.figures))
+    await writeFileAtomic(join(store.folder, "figures", name), svg);
+  if (json) printJson({ folder: store.folder, report: page, results: report.json });
+  else print(`${report.text}\n\nreport: ${page}`);
   return ExitCode.ok;
+}
+
+/** `thalweg study report` */
+export async function runStudyReport(args: { folder: string; json: boolean }): Promise<number> {
+  const store = new StudyStore(args.folder);
+  return finish(await store.plan(), store, args.json);
 }
 
 /** A line for each segment that ends, with the time left, until told to stop. */

@@ -9,6 +9,8 @@ export interface Series {
   readonly color?: string;
   /** line (default), dashed, or dots, one at each point. */
   readonly style?: "line" | "dashed" | "dots";
+  /** Vertical bars with caps: x, lower and upper end. */
+  readonly intervals?: readonly (readonly [x: number, low: number, high: number])[];
   readonly width?: number;
   readonly opacity?: number;
   /** Left out of the legend when false. */
@@ -36,6 +38,8 @@ export interface Figure {
   readonly guides?: readonly { readonly x: number; readonly label?: string }[];
   /** Shaded stretches of the x axis through all panels. */
   readonly bands?: readonly { readonly from: number; readonly to: number }[];
+  /** Shown stretch of the x axis. Default: all points. */
+  readonly xRange?: readonly [number, number];
   /** Whole width in pixels. Default 820. */
   readonly width?: number;
 }
@@ -84,7 +88,10 @@ function extent(values: Iterable<number>, log: boolean): [number, number] {
 }
 
 function* coordinates(panels: readonly Panel[], axis: 0 | 1): Generator<number> {
-  for (const panel of panels) for (const series of panel.series) for (const point of series.points) yield point[axis];
+  for (const { points, intervals = [] } of panels.flatMap((panel) => panel.series)) {
+    for (const point of points) yield point[axis];
+    if (axis === 1) for (const [, low, high] of intervals) yield* [low, high];
+  }
 }
 
 function* concat<T>(...all: Iterable<T>[]): Generator<T> {
@@ -160,16 +167,28 @@ function legend(
   return { svg: parts.join(""), rows: Math.max(1, rows.length) };
 }
 
+/** An interval as a bar with caps; nothing when it has no height. */
+function errorBar([at, low, high]: readonly [number, number, number], color: string, x: Scale, y: Scale): string {
+  const [a, bottom, top] = [x.at(at), y.at(low), y.at(high)];
+  if (![a, bottom, top].every(Number.isFinite) || low === high) return "";
+  const d = `M${px(a - 4)},${px(top)}H${px(a + 4)}M${px(a)},${px(top)}V${px(bottom)}M${px(a - 4)},${px(bottom)}H${px(a + 4)}`;
+  return `<path d="${d}" fill="none" stroke="${color}" stroke-width="1.3"/>`;
+}
+
 function drawSeries(series: Series, color: string, x: Scale, y: Scale): string {
   const at = series.points.map(([a, b]): Point => [x.at(a), y.at(b)]);
   const opacity = series.opacity === undefined ? "" : ` opacity="${series.opacity}"`;
+  const bars = (series.intervals ?? []).map((interval) => errorBar(interval, color, x, y)).join("");
   if (series.style === "dots")
-    return at
-      .filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b))
-      .map(([a, b]) => `<circle cx="${px(a)}" cy="${px(b)}" r="${series.width ?? 3.5}" fill="${color}"${opacity}/>`)
-      .join("");
+    return (
+      bars +
+      at
+        .filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b))
+        .map(([a, b]) => `<circle cx="${px(a)}" cy="${px(b)}" r="${series.width ?? 3.5}" fill="${color}"${opacity}/>`)
+        .join("")
+    );
   const dash = series.style === "dashed" ? ' stroke-dasharray="5 3"' : "";
-  return `<path d="${pathOf(at)}" fill="none" stroke="${color}" stroke-width="${series.width ?? 1.8}" stroke-linejoin="round"${dash}${opacity}/>`;
+  return `${bars}<path d="${pathOf(at)}" fill="none" stroke="${color}" stroke-width="${series.width ?? 1.8}" stroke-linejoin="round"${dash}${opacity}/>`;
 }
 
 /** One panel's plot area: shading, grid, guides, curves, frame. */
@@ -191,7 +210,8 @@ function plot(
     [low >= 0 && low - slack < 0 ? 0 : low - slack, high + slack],
     [bottom, top],
   );
-  const clip = `clip${index}`;
+  // Several figures may stand in one page, which has one set of names.
+  const clip = `clip-${figure.title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}-${index}`;
   const parts = [
     `<clipPath id="${clip}"><rect x="${left}" y="${px(top - 3)}" width="${right - left}" height="${px(bottom - top + 6)}"/></clipPath>`,
   ];
@@ -227,7 +247,8 @@ export function svgFigure(figure: Figure): string {
   const guideXs = (figure.guides ?? []).map((guide) => guide.x);
   const [first, last] = extent(concat(coordinates(figure.panels, 0), guideXs), figure.xScale === "log");
   // Counts that start at 1 read better from 0.
-  const domain = [figure.xScale !== "log" && first > 0 && first < last / 20 ? 0 : first, last] as const;
+  const all = [figure.xScale !== "log" && first > 0 && first < last / 20 ? 0 : first, last] as const;
+  const domain = figure.xRange ?? all;
   const frame: Frame = { x: makeScale(figure.xScale ?? "linear", domain, [left, right]), left, right };
   const parts: string[] = [text(left, 28, figure.title, { size: 17, color: ink, bold: true })];
   let top = 28;

@@ -62,6 +62,17 @@ const status = defineCommand({
   },
 });
 
+const report = defineCommand({
+  command: "report <folder>",
+  describe: "Write what a study found so far: report.html, results.csv, results.json, figures/",
+  positionals: folderPositional,
+  options: { json: jsonOption },
+  run: async (args) => {
+    const { runStudyReport } = await import("../study_command.ts");
+    process.exitCode = await runStudyReport(args);
+  },
+});
+
 /** What `study run` starts; also works alone, beside others, on the same folder. */
 const workCommand = defineCommand({
   command: "work <folder>",
@@ -81,5 +92,6 @@ export const study = defineGroup("study", "Experiments that train each shared st
   plan,
   run,
   status,
+  report,
   workCommand,
 ]);
