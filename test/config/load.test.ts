@@ -150,7 +150,7 @@ refused(
 refused(
   "two shapes",
   `${minimal}    cosine: {}`,
-  "a.yaml:10  schedule.lr must have exactly one of constant, cosine, linear, wsd, wsd_s (found cosine and wsd_s).",
+  "a.yaml:10  schedule.lr must have exactly one of constant, cosine, linear, wsd, wsd_s, cyclic_cosine, trapezoid, one_cycle, inverse_sqrt, power, range_test, phases, table, follow_lr (found cosine and wsd_s).",
 );
 refused(
   "a schedule that does not fit together, with the line of the culprit",
@@ -160,7 +160,7 @@ refused(
 refused(
   "more steps than the schedule has",
   `${minimal}steps: 5000`,
-  "a.yaml:16  steps is 5000, but the schedule ends at step 1290. Lengthen the schedule, or leave steps out.",
+  "a.yaml:16  steps is 5000, but the schedule ends at step 1290. Lengthen the schedule, say `after: stay`, or leave steps out.",
 );
 refused("text that is not YAML", "name: a\nname: b\n", "a.yaml:2  not valid YAML: Map keys must be unique");
 refused("a root that is not a mapping", "- 1\n", "a.yaml:1  the config must be a mapping of fields");

@@ -10,6 +10,8 @@ test("durations carry their unit", (t) => {
   t.deepEqual(parseDuration("1 step"), { amount: 1, unit: "steps" });
   t.deepEqual(parseDuration("2k steps"), { amount: 2000, unit: "steps" });
   t.deepEqual(parseDuration("52.4B tokens"), { amount: 52_400_000_000, unit: "tokens" });
+  t.deepEqual(parseDuration("12.8M sequences"), { amount: 12_800_000, unit: "sequences" });
+  t.deepEqual(parseDuration("1.5e21 FLOPs"), { amount: 1.5e21, unit: "flops" });
   t.deepEqual(parseDuration("1_000_000 tokens"), { amount: 1_000_000, unit: "tokens" });
 });
 

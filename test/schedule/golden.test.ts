@@ -73,7 +73,7 @@ test("inverse decay gives the golden values", (t) => {
 
 test("Levanter compatibility repeats the first value of the decay and changes nothing else", (t) => {
   const wsd = (compat?: "levanter") =>
-    buildSchedule({ peak: 1, wsd: { steps: 1000, decay: compat === undefined ? {} : { compat } } });
+    buildSchedule({ peak: 1, wsd: { steps: 1000 }, ...(compat === undefined ? {} : { compat }) });
   const [ours, theirs] = [wsd(), wsd("levanter")];
   t.is(theirs.valueAt(900), ours.valueAt(901));
   for (let step = 901; step <= 1000; step++) t.is(theirs.valueAt(step), ours.valueAt(step));

@@ -1,110 +1,8 @@
 import test from "ava";
-import fc from "fast-check";
 import { ThalwegError } from "../../ts/base/errors.ts";
 import type { ScheduleSpecInput } from "../../ts/config/schedule_schema.ts";
 import { realisedEqual } from "../../ts/schedule/compare.ts";
-import { buildSchedule, runSteps, type Schedule } from "../../ts/schedule/schedule.ts";
-
-const options = { tokensPerStep: 1024, totalSteps: 700 };
-
-/** Specs of every shape that fit together; schedules end between step 100 and about 2,500. */
-const specs: fc.Arbitrary<ScheduleSpecInput> = fc
-  .record({
-    shape: fc.constantFrom("constant" as const, "cosine" as const, "linear" as const, "wsd" as const, "wsd_s" as const),
-    peak: fc.double({ min: 1e-6, max: 10, noNaN: true }),
-    warmup: fc.integer({ min: 0, max: 40 }),
-    gaps: fc.array(fc.integer({ min: 80, max: 400 }), { minLength: 1, maxLength: 4 }),
-    decay: fc.record({
-      fraction: fc.double({ min: 0.02, max: 0.4, noNaN: true }),
-      of: fc.constantFrom("cumulative" as const, "cycle" as const),
-      shape: fc.constantFrom("inverse" as const, "linear" as const),
-      floor: fc.double({ min: 0.01, max: 1, noNaN: true }),
-    }),
-  })
-  .map(({ shape, peak, warmup, gaps, decay }) => {
-    const base = { peak, warmup };
-    const budgets = gaps.map((_, k) => gaps.slice(0, k + 1).reduce((a, b) => a + b, 0));
-    if (shape === "constant") return { ...base, constant: {} };
-    if (shape === "wsd_s") return { ...base, wsd_s: { budgets, decay } };
-    if (shape === "wsd") return { ...base, wsd: { steps: gaps[0]!, decay } };
-    return { ...base, [shape]: { steps: gaps[0]!, floor: decay.floor } };
-  });
-
-const seed = Number(process.env.THALWEG_TEST_SEED ?? Date.now() % 2 ** 31);
-const property = (name: string, check: (schedule: Schedule, spec: ScheduleSpecInput) => void) =>
-  test(name, (t) => {
-    t.log(`seed ${seed}`);
-    t.notThrows(() =>
-      fc.assert(
-        fc.property(specs, (spec) => check(buildSchedule(spec, options), spec)),
-        { seed, numRuns: 200 },
-      ),
-    );
-  });
-
-function expect(condition: boolean, text: string): void {
-  if (!condition) throw new Error(text);
-}
-
-property("values stay between 0 and the peak, and above the floor after the warm-up", (schedule, spec) => {
-  const shape = spec.wsd_s ?? spec.wsd;
-  const floor = spec.peak * (shape?.decay?.floor ?? spec.cosine?.floor ?? spec.linear?.floor ?? 1);
-  for (let step = 0; step <= schedule.end! + 10; step++) {
-    const value = schedule.valueAt(step);
-    const least = schedule.phaseAt(step).kind === "warmup" ? 0 : floor;
-    expect(value >= least && value <= spec.peak, `step ${step}: ${value} outside [${least}, ${spec.peak}]`);
-  }
-});
-
-property("phases follow each other without gaps from 0 to the end, and phaseAt finds them", (schedule) => {
-  let at = 0;
-  for (const phase of schedule.phases) {
-    expect(phase.start === at && phase.end! > phase.start, `phase ${JSON.stringify(phase)} does not start at ${at}`);
-    for (const step of [phase.start, phase.end! - 1]) expect(schedule.phaseAt(step) === phase, `phaseAt(${step})`);
-    at = phase.end!;
-  }
-  expect(at === schedule.end, `the last phase ends at ${at}, the schedule at ${schedule.end}`);
-});
-
-property("inside a phase values change in one direction, by small steps", (schedule, spec) => {
-  for (const { kind, start, end } of schedule.phases) {
-    const length = end! - start;
-    // An inverse decay to the ratio r is steepest at its start, where one step takes (1/r - 1)/D of the peak off.
-    const floor = spec.wsd_s?.decay?.floor ?? spec.wsd?.decay?.floor ?? 0.01;
-    const largest = kind === "decay" ? (1 / floor - 1) / length : 2 / length;
-    for (let step = start; step + 1 < end!; step++) {
-      const change = schedule.valueAt(step + 1) - schedule.valueAt(step);
-      expect(kind === "warmup" ? change > 0 : change <= 0, `${kind} step ${step}: changes by ${change}`);
-      expect(Math.abs(change) <= spec.peak * (largest + 1e-12), `${kind} step ${step}: jumps by ${change}`);
-    }
-  }
-});
-
-property("a value depends on the step alone, not on what was asked before", (schedule, spec) => {
-  const again = buildSchedule(spec, options);
-  const forward = Array.from({ length: 60 }, (_, i) => schedule.valueAt(i * 17));
-  const backward = Array.from({ length: 60 }, (_, i) => again.valueAt((59 - i) * 17)).reverse();
-  expect(
-    forward.every((value, i) => Object.is(value, backward[i])),
-    "values differ between two orders of asking",
-  );
-});
-
-property("the hash does not depend on the order of keys", (schedule, spec) => {
-  const reversed = (value: unknown): unknown =>
-    typeof value === "object" && value !== null && !Array.isArray(value)
-      ? Object.fromEntries(
-          Object.entries(value)
-            .reverse()
-            .map(([key, field]) => [key, reversed(field)]),
-        )
-      : value;
-  expect(buildSchedule(reversed(spec) as ScheduleSpecInput, options).hash === schedule.hash, "hash differs");
-});
-
-property("the hash tells two peaks apart", (schedule, spec) => {
-  expect(buildSchedule({ ...spec, peak: spec.peak * 1.5 }, options).hash !== schedule.hash, "hash is the same");
-});
+import { buildSchedule, runSteps } from "../../ts/schedule/schedule.ts";
 
 const refused = (promise: string, spec: object, text: RegExp, more: object = {}) =>
   test(`refused: ${promise}`, (t) => {
@@ -167,7 +65,7 @@ refused(
 refused(
   "no shape",
   { peak: 1 },
-  /schedule\.lr must have exactly one of constant, cosine, linear, wsd, wsd_s \(found none\)/,
+  /schedule\.lr must have exactly one of constant, cosine, linear, wsd, wsd_s, .*\(found none\)/,
 );
 refused("two shapes", { peak: 1, constant: {}, cosine: {} }, /\(found constant and cosine\)/);
 refused(
@@ -210,7 +108,7 @@ test("a run takes the schedule's end, may stop earlier, and never goes on after 
   t.is(runSteps(40, open), 40);
   t.throws(() => runSteps(101, wsd), { message: /steps is 101, but the schedule ends at step 100/ });
   t.throws(() => runSteps("open", wsd), { message: /steps is open, but the schedule ends at step 100/ });
-  t.throws(() => runSteps(null, open), { message: /a constant schedule has no end/ });
+  t.throws(() => runSteps(null, open), { message: /the schedule has no end/ });
 });
 
 test("schedules are equal as far as they were played, and the first difference is told", (t) => {

@@ -7,7 +7,7 @@ import { progressReporter } from "../train/progress.ts";
 import { silentReporter } from "../train/reporter.ts";
 import type { DriftPolicy } from "../train/resume.ts";
 import { runTraining } from "../train/run.ts";
-import { planFromConfig } from "../train/setup.ts";
+import { flopsForSchedule, planFromConfig } from "../train/setup.ts";
 import { StopSignals } from "../train/signals.ts";
 import { note, print, printJson } from "./output.ts";
 import { version } from "./version.ts";
@@ -28,7 +28,7 @@ export interface TrainArguments {
 /** What `thalweg train` does; returns its exit code. */
 export async function runTrainCommand(args: TrainArguments): Promise<number> {
   const loaded = await loadRunConfig(args.config, args.overrides);
-  checkSchedule(loaded); // an impossible schedule is answered with its line of the file
+  checkSchedule(loaded, { flopsPerStep: await flopsForSchedule(loaded.config) }); // an impossible schedule is answered with its line of the file
   if (args["dry-run"]) return printDryRun(loaded, args.json);
   using signals = new StopSignals({
     onFirst: (name) => note(`${name}: saving the last finished step; a second one stops at once`),

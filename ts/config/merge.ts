@@ -1,11 +1,12 @@
 import { ConfigError, type ConfigPath, formatPath } from "./errors.ts";
 import { isMapping, type Layer, type Override } from "./layer.ts";
-import { scheduleShapes } from "./schedule_schema.ts";
+import { cycleLayouts, scheduleShapes } from "./schedule_schema.ts";
 
 /** Fields of which only one may be said; a later layer that says one takes back what an earlier layer said instead. */
 const alternatives: { at: RegExp; fields: readonly string[] }[] = [
   { at: /^batch$/, fields: ["sequences", "tokens"] },
   { at: /^schedule\.\w+$/, fields: scheduleShapes },
+  { at: /^schedule\.\w+\.(wsd_s|cyclic_cosine)$/, fields: cycleLayouts },
   { at: /^schedule\..*\.decay$/, fields: ["fraction", "steps"] },
 ];
 

@@ -2,17 +2,19 @@ import { z } from "zod";
 
 /**
  * A length of training as people write it. A whole number is a count of steps, a number strictly between 0 and 1 a share
- * of the whole schedule; text carries its unit: "30 steps", "10%", "52.4B tokens" (K, M, B and T are powers of 1000).
+ * of the whole schedule; text carries its unit: "30 steps", "10%", "52.4B tokens", "12.8M sequences", "1e18 FLOPs" (K, M,
+ * B and T are powers of 1000).
  */
 export type Duration = number | string;
 
 /** A duration taken apart: the amount and what it counts. */
 export interface ParsedDuration {
   amount: number;
-  unit: "steps" | "tokens" | "share";
+  unit: "steps" | "tokens" | "sequences" | "flops" | "share";
 }
 
-const durationPattern = /^\s*(\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)\s*([KMBT])?\s*(steps?|tokens?|%)\s*$/i;
+const durationPattern =
+  /^\s*(\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)\s*([KMBT])?\s*(steps?|tokens?|sequences?|flops?|%)\s*$/i;
 const thousands: Record<string, number> = { K: 1e3, M: 1e6, B: 1e9, T: 1e12 };
 
 /** Takes a duration apart; undefined when it is none. Step counts must be whole. */
@@ -28,8 +30,11 @@ export function parseDuration(value: unknown): ParsedDuration | undefined {
   const unit = match[3]!.toLowerCase();
   if (unit === "%") return match[2] || scaled > 100 ? undefined : { amount: scaled / 100, unit: "share" };
   const amount = Math.abs(scaled - Math.round(scaled)) < 1e-6 * Math.max(1, scaled) ? Math.round(scaled) : scaled;
+  // FLOPs of a run are far beyond 2^53; they are only ever divided.
+  if (unit.startsWith("flop"))
+    return scaled > 0 && Number.isFinite(scaled) ? { amount: scaled, unit: "flops" } : undefined;
   if (!Number.isSafeInteger(amount)) return undefined;
-  return { amount, unit: unit.startsWith("step") ? "steps" : "tokens" };
+  return { amount, unit: unit.startsWith("step") ? "steps" : unit.startsWith("token") ? "tokens" : "sequences" };
 }
 
 const durationText = 'a number of steps, a share between 0 and 1, or text such as "30 steps", "10%" or "52.4B tokens"';

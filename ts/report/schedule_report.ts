@@ -52,14 +52,22 @@ export interface ScheduleReport {
   readonly json: Record<string, unknown>;
 }
 
-/** Steps shown of a schedule without an end, after its warm-up. */
+/** Steps shown of a schedule without an end, after its last phase began. */
 const openSteps = 1000;
+
+/** Steps of a schedule that are shown: those of the run, of the schedule, or a stretch of one without an end. */
+export const shownSteps = (schedule: Schedule, steps?: number | null): number =>
+  steps ?? schedule.end ?? (schedule.phases.at(-1)?.start ?? 0) + openSteps;
+
+/** The value of each of the first `steps` updates. */
+export const valuesOf = (schedule: Schedule, steps: number): number[] =>
+  Array.from({ length: steps }, (_, step) => schedule.valueAt(step));
 
 /** Everything there is to see of a schedule. */
 export function showSchedule(schedule: Schedule, options: ScheduleReportOptions = {}): ScheduleReport {
   const tokensPerStep = options.tokensPerStep ?? schedule.tokensPerStep;
-  const shown = options.steps ?? schedule.end ?? (schedule.phases.at(-1)?.start ?? 0) + openSteps;
-  const values = Array.from({ length: shown }, (_, step) => schedule.valueAt(step));
+  const shown = shownSteps(schedule, options.steps);
+  const values = valuesOf(schedule, shown);
   const rows = schedule.phases
     .filter((phase) => phase.start < shown)
     .map((phase) => rowOf(schedule, phase, tokensPerStep));
@@ -120,7 +128,7 @@ function rowOf(schedule: Schedule, { cycle, kind, start, end }: Phase, tokensPer
   };
 }
 
-function sumsOf(values: readonly number[], peak: number, tokensPerStep: number | null): ScheduleSums {
+export function sumsOf(values: readonly number[], peak: number, tokensPerStep: number | null): ScheduleSums {
   let sum = 0;
   let atPeak = 0;
   for (const value of values) {

@@ -8,12 +8,20 @@ export interface RunPlan {
   readonly steps: number | null;
 }
 
-/** Builds the learning-rate schedule of a loaded config. Throws ConfigError with the file and line of the culprit. */
-export function planRun(loaded: Pick<LoadedConfig, "config" | "file" | "locate">): RunPlan {
+/**
+ * Builds the learning-rate schedule of a loaded config. FLOPs of a step are needed for durations in FLOPs only: the model is
+ * not known on this floor. Throws ConfigError with the file and line of the culprit.
+ */
+export function planRun(
+  loaded: Pick<LoadedConfig, "config" | "file" | "locate">,
+  { flopsPerStep = null }: { flopsPerStep?: number | null } = {},
+): RunPlan {
   const { config } = loaded;
   return located(loaded, () => {
     const schedule = buildSchedule(config.schedule.lr, {
       tokensPerStep: config.batch.tokens,
+      sequencesPerStep: config.batch.sequences,
+      flopsPerStep,
       totalSteps: config.steps,
     });
     return { schedule, steps: runSteps(config.steps, schedule) };

@@ -1,13 +1,20 @@
 import { canonicalJson, sha256 } from "../config/canonical.ts";
 import { ConfigError, type ConfigPath, formatPath } from "../config/errors.ts";
 import { configError } from "../config/issues.ts";
-import { type ScheduleSpecInput, scheduleSchema, scheduleShapes } from "../config/schedule_schema.ts";
+import {
+  type ScheduleSpec,
+  type ScheduleSpecInput,
+  scheduleSchema,
+  scheduleShapes,
+} from "../config/schedule_schema.ts";
+import { interrupt } from "./interruptions.ts";
+import type { Budget, Context, Layout } from "./pieces.ts";
 import { type PhaseKind, type Segment, segmentValue } from "./segment.ts";
-import { type Budget, type Layout, shapeBuilders } from "./shapes.ts";
+import { type ShapeName, shapeBuilders } from "./shapes.ts";
 import type { Measures } from "./units.ts";
 
+export type { Budget } from "./pieces.ts";
 export type { PhaseKind } from "./segment.ts";
-export type { Budget } from "./shapes.ts";
 
 /** Steps [start, end) of one kind, in cycle `cycle` (counted from 0). `end` is null without a horizon. */
 export interface Phase {
@@ -29,7 +36,9 @@ export interface Schedule {
   readonly peak: number;
   /** In order, without gaps, from step 0 to `end`. */
   readonly phases: readonly Phase[];
-  /** One for each decay of WSD and WSD-S; empty for other shapes. */
+  /** The same stretches with their curves: all that `valueAt` knows. */
+  readonly segments: readonly Segment[];
+  /** One for each decay of WSD and WSD-S, each cycle, and each delivered phase; empty for other shapes. */
   readonly budgets: readonly Budget[];
   /** The phase of the update after `step` finished updates; from `end` on the last one. */
   phaseAt(step: number): Phase;
@@ -44,6 +53,12 @@ export interface Schedule {
 export interface ScheduleOptions {
   /** Tokens read by one step, for durations in tokens. */
   tokensPerStep?: number | null;
+  /** Sequences read by one step, for durations in sequences. */
+  sequencesPerStep?: number | null;
+  /** FLOPs of one step, for durations in FLOPs. */
+  flopsPerStep?: number | null;
+  /** The learning rate's schedule, for scalars that follow it. */
+  lr?: Schedule;
   /** The run's `steps`, for shapes that do not say their own length. "open" is the same as none. */
   totalSteps?: number | "open" | null;
   /** Where the spec stands in the config, for messages. */
@@ -58,21 +73,57 @@ export function buildSchedule(input: ScheduleSpecInput, options: ScheduleOptions
   const path = options.path ?? ["schedule", "lr"];
   const parsed = scheduleSchema.safeParse(input);
   if (!parsed.success) throw configError(scheduleSchema, input, parsed.error.issues, path);
-  const totalSteps = typeof options.totalSteps === "number" ? options.totalSteps : null;
-  const measures: Measures = { tokensPerStep: options.tokensPerStep ?? null, totalSteps };
+  const measures: Measures = {
+    tokensPerStep: options.tokensPerStep ?? null,
+    sequencesPerStep: options.sequencesPerStep ?? null,
+    flopsPerStep: options.flopsPerStep ?? null,
+    totalSteps: typeof options.totalSteps === "number" ? options.totalSteps : null,
+  };
   const spec = parsed.data;
   const shape = scheduleShapes.find((name) => spec[name] !== undefined)!;
-  const build = shapeBuilders[shape] as (shape: unknown, ...rest: unknown[]) => Layout;
-  const { segments, budgets } = build(spec[shape], spec, measures, [...path, shape]);
-  return freeze(spec.peak, segments, budgets, measures.tokensPerStep);
+  const context: Context = { spec, measures, path: [...path, shape] };
+  const whole = shape === "follow_lr" ? follow(options.lr, context) : layOut(shape, context);
+  let layout = { ...whole, segments: extended(whole.segments, spec.after) };
+  for (const [i, cut] of (spec.interruptions ?? []).entries()) layout = interrupt(layout, cut, i, context);
+  return freeze(spec.peak, layout, measures.tokensPerStep);
 }
 
-function freeze(
-  peak: number,
-  segments: readonly Segment[],
-  budgets: readonly Budget[],
-  tokensPerStep: number | null,
-): Schedule {
+function layOut(shape: ShapeName, context: Context): Layout {
+  const build = shapeBuilders[shape] as (shape: unknown, context: Context) => Layout;
+  return build(context.spec[shape], context);
+}
+
+/** The learning rate's segments, scaled to this scalar's peak. */
+function follow(lr: Schedule | undefined, { spec, path }: Context): Layout {
+  if (lr === undefined)
+    throw new ConfigError(
+      path,
+      `${formatPath(path)} follows the learning rate, which cannot follow itself. Use another shape.`,
+    );
+  const ratio = spec.peak / lr.peak;
+  const segments = lr.segments.map((s) => ({
+    ...s,
+    from: s.from * ratio,
+    to: s.to * ratio,
+    scale: s.curve === "power_law" ? s.scale! * ratio : s.scale,
+  }));
+  return { segments, budgets: [] };
+}
+
+/** With `after: stay`, steps at the last value follow without end. */
+function extended(segments: Segment[], after: ScheduleSpec["after"]): Segment[] {
+  const last = segments.at(-1)!;
+  if (after !== "stay" || last.end === null) return segments;
+  const value = segmentValue(last, last.end);
+  return [
+    ...segments,
+    { kind: "floor", cycle: last.cycle, curve: "constant", start: last.end, end: null, from: value, to: value },
+  ];
+}
+
+function freeze(peak: number, layout: Layout, tokensPerStep: number | null): Schedule {
+  const { budgets } = layout;
+  const segments = layout.segments.map((segment) => Object.freeze({ ...segment }));
   const canonical = canonicalJson({ version: 1, segments });
   const starts = segments.map((segment) => segment.start);
   const phases = segments.map(({ kind, start, end, cycle }): Phase => Object.freeze({ kind, start, end, cycle }));
@@ -81,6 +132,7 @@ function freeze(
     end: segments.at(-1)!.end,
     peak,
     phases: Object.freeze(phases),
+    segments: Object.freeze(segments),
     budgets: Object.freeze(budgets.map((budget) => Object.freeze({ ...budget }))),
     phaseAt: (step: number) => phases[indexAt(starts, step)]!,
     canonical,
@@ -116,18 +168,18 @@ export function runSteps(
     if (schedule.end === null) return null;
     throw new ConfigError(
       path,
-      `${name} is open, but the schedule ends at step ${schedule.end}. Use a constant schedule, or leave ${name} out.`,
+      `${name} is open, but the schedule ends at step ${schedule.end}. Use a constant schedule or \`after: stay\`, or leave ${name} out.`,
     );
   }
   if (schedule.end === null && steps === null)
     throw new ConfigError(
       path,
-      `${name} is missing, and a constant schedule has no end. Give a number of steps, or \`${name}: open\`.`,
+      `${name} is missing, and the schedule has no end. Give a number of steps, or \`${name}: open\`.`,
     );
   if (steps !== null && schedule.end !== null && steps > schedule.end)
     throw new ConfigError(
       path,
-      `${name} is ${steps}, but the schedule ends at step ${schedule.end}. Lengthen the schedule, or leave ${name} out.`,
+      `${name} is ${steps}, but the schedule ends at step ${schedule.end}. Lengthen the schedule, say \`after: stay\`, or leave ${name} out.`,
     );
   return steps ?? schedule.end;
 }

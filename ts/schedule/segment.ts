@@ -1,12 +1,26 @@
-/** What a stretch of steps does, as a person would name it. */
-export type PhaseKind = "warmup" | "stable" | "decay" | "cosine" | "linear";
+import { type Curve, curveValue } from "./curves.ts";
 
-/** How a value moves from `from` to `to` over a segment. */
-export type Curve = "constant" | "linear" | "cosine" | "inverse" | "inverse_levanter";
+export type { Curve } from "./curves.ts";
+
+/** What a stretch of steps does, as a person would name it. */
+export type PhaseKind =
+  | "warmup"
+  | "rewarmup"
+  | "stable"
+  | "decay"
+  | "cosine"
+  | "linear"
+  | "inverse_sqrt"
+  | "power"
+  | "range"
+  | "table"
+  | "floor";
 
 /**
- * Steps [start, end) on one curve; `end` is null when the run has no horizon. With t = step - start and D = end - start
- * the value is `from` at t = 0 and would be `to` at t = D, which is already the next segment's first step.
+ * Steps [start, end) on one curve; `end` is null when the run has no horizon. With t = step - start + skip and D = span the
+ * value is `from` at t = 0 and would be `to` at t = D; with neither skip nor span that is already the next segment's first
+ * step. Laws of the step: root_law max(to, from min(1, sqrt(scale / t))), root_law_above to + (from - to) min(1,
+ * sqrt(scale / t)), power_law max(to, min(from, scale t^power)), half_life max(to, from 2^(-t / scale)).
  */
 export interface Segment {
   readonly kind: PhaseKind;
@@ -16,24 +30,26 @@ export interface Segment {
   readonly end: number | null;
   readonly from: number;
   readonly to: number;
+  /** Steps that the curve is ahead at the segment's first step. Default 0. */
+  readonly skip?: number | undefined;
+  /** Steps of the whole curve. Default: those of the segment. */
+  readonly span?: number | undefined;
+  /** Exponent of the curves that have one. */
+  readonly power?: number | undefined;
+  /** Timescale of the laws, in steps. */
+  readonly scale?: number | undefined;
 }
 
-/** The value of a segment at a step of it; at or after its end, `to`. */
+/** The value of a segment at a step of it; at or after its end, the value it led to. */
 export function segmentValue(segment: Segment, step: number): number {
-  const { curve, start, end, from, to } = segment;
-  if (curve === "constant" || end === null) return from;
-  const t = step - start;
-  const length = end - start;
-  if (t <= 0) return curve === "inverse_levanter" ? curveValue("inverse", from, to, 1 / length) : from;
-  if (t >= length) return to;
-  return curveValue(curve, from, to, t / length);
-}
-
-/** Position u in (0, 1) along a curve, kept between its ends whatever the rounding. */
-function curveValue(curve: Exclude<Curve, "constant">, from: number, to: number, u: number): number {
-  let value: number;
-  if (curve === "linear") value = from + (to - from) * u;
-  else if (curve === "cosine") value = to + (from - to) * 0.5 * (1 + Math.cos(Math.PI * u));
-  else value = from / ((from / to - 1) * u + 1);
-  return Math.min(Math.max(value, Math.min(from, to)), Math.max(from, to));
+  const { curve, start, end, from, to, skip = 0, power = 1, scale = 1 } = segment;
+  if (curve === "constant") return from;
+  const t = (end === null ? step : Math.min(step, end)) - start + skip;
+  if (curve === "root_law") return Math.max(to, from * Math.min(1, Math.sqrt(scale / Math.max(t, 1))));
+  if (curve === "root_law_above") return to + (from - to) * Math.min(1, Math.sqrt(scale / Math.max(t, 1)));
+  if (curve === "power_law") return Math.max(to, t <= 0 ? from : Math.min(from, scale * t ** power));
+  if (curve === "half_life") return Math.max(to, from * 0.5 ** (t / scale));
+  const span = segment.span ?? end! - start;
+  if (t <= 0) return curve === "inverse_levanter" ? curveValue("inverse", from, to, 1 / span, power) : from;
+  return t >= span ? to : curveValue(curve, from, to, t / span, power);
 }

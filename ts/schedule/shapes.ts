@@ -1,208 +1,224 @@
-import { ConfigError, type ConfigPath, formatPath } from "../config/errors.ts";
-import { parseDuration } from "../config/quantities.ts";
-import type { DecaySpec, ScheduleSpec } from "../config/schedule_schema.ts";
-import type { Curve, Segment } from "./segment.ts";
-import { type Measures, stepsOf } from "./units.ts";
+import { ConfigError, formatPath } from "../config/errors.ts";
+import type { ScheduleSpec, scheduleShapes } from "../config/schedule_schema.ts";
+import { cyclicCosine, warmupStableDecay, wsdS } from "./cycles.ts";
+import { phases } from "./phases.ts";
+import { type Context, descent, endOf, floorOf, held, type Layout, powerOf, skipOf, warmup } from "./pieces.ts";
+import type { Segment } from "./segment.ts";
+import { stepsOf } from "./units.ts";
 
-/** A nominal budget and where it is delivered: after `end` updates, of which the last `end - decayStart` decay. */
-export interface Budget {
-  readonly index: number;
-  /** Nominal steps B_k. */
-  readonly budget: number;
-  readonly decayStart: number;
-  /** N_k, the number of finished updates at which the decayed weights stand. */
-  readonly end: number;
-}
+export type ShapeName = Exclude<(typeof scheduleShapes)[number], "follow_lr">;
 
-/** A schedule in steps, before it is checked and frozen. */
-export interface Layout {
-  readonly segments: Segment[];
-  readonly budgets: Budget[];
-}
-
-/** A shape's builder: segments from step 0 to its end. `path` leads to the shape's own section. */
-type Builder<Shape> = (shape: Shape, spec: ScheduleSpec, measures: Measures, path: ConfigPath) => Layout;
+/** A shape's builder: segments from step 0 to its end, without gaps. */
+type Builder<Shape> = (shape: Shape, context: Context) => Layout;
 
 export const shapeBuilders: { [Name in ShapeName]: Builder<NonNullable<ScheduleSpec[Name]>> } = {
-  constant: (_shape, spec, measures, path) => {
-    const warmup = warmupSteps(spec, measures, measures.totalSteps, path, "steps");
-    const stable = held(spec.peak, warmup, measures.totalSteps, 0);
-    return { segments: [...warmupSegment(spec.peak, warmup), ...stable], budgets: [] };
+  constant: (_shape, context) => {
+    const { peak } = context.spec;
+    const total = context.measures.totalSteps;
+    const { steps, segments } = warmup(context, total, total, "the schedule ends");
+    return { segments: [...segments, ...held(peak, steps, total, 0)], budgets: [] };
   },
-  cosine: (shape, spec, measures, path) => single("cosine", shape, spec, measures, path),
-  linear: (shape, spec, measures, path) => single("linear", shape, spec, measures, path),
-  wsd: (shape, spec, measures, path) => {
-    const end = endOf(shape.steps, measures, path);
-    return cycles([end], shape.decay, spec, measures, path, (_k) => [...path, "steps"]);
-  },
-  wsd_s: (shape, spec, measures, path) => {
-    for (const [k, budget] of shape.budgets.entries()) {
-      if (parseDuration(budget)?.unit !== "share") continue;
-      const own = [...path, "budgets", k];
+  cosine: (shape, context) => single("cosine", shape, context),
+  linear: (shape, context) => single("linear", shape, context),
+  wsd: warmupStableDecay,
+  wsd_s: wsdS,
+  cyclic_cosine: cyclicCosine,
+  trapezoid: ({ steps, fraction, floor }, context) =>
+    warmupStableDecay({ steps, decay: { fraction, of: "cumulative", shape: "linear", floor } }, context),
+  one_cycle: oneCycle,
+  inverse_sqrt: inverseSqrt,
+  power: powerScheduler,
+  range_test: (shape, context) => {
+    const { spec, path } = context;
+    const end = endOf(shape.steps, context);
+    const from = floorOf(shape.from, context, [...path, "from"]);
+    if (shape.shape === "exponential" && from === 0)
       throw new ConfigError(
-        own,
-        `${formatPath(own)} is ${budget}, a share; but the budgets make the schedule's length. Say it in steps or tokens.`,
+        [...path, "from"],
+        `${formatPath([...path, "from"])} is 0; exponential growth needs a start above 0.`,
       );
-    }
-    const budgets = shape.budgets.map((budget, k) => stepsOf(budget, measures, [...path, "budgets", k]));
-    return cycles(budgets, shape.decay, spec, measures, path, (k) => [...path, "budgets", k]);
+    const grow: Segment = {
+      kind: "range",
+      cycle: 0,
+      curve: shape.shape,
+      start: 0,
+      end,
+      from,
+      to: spec.peak,
+      skip: skipOf(spec),
+    };
+    return { segments: [grow], budgets: [] };
   },
+  phases,
+  table,
 };
 
-export type ShapeName = "constant" | "cosine" | "linear" | "wsd" | "wsd_s";
-
-/** The end of a shape that has one: its `steps`, or the run's. */
-function endOf(steps: number | string | undefined, measures: Measures, path: ConfigPath): number {
-  const own = [...path, "steps"];
-  if (steps !== undefined) return atLeastOneStep(stepsOf(steps, measures, own), own);
-  if (measures.totalSteps !== null) return measures.totalSteps;
-  throw new ConfigError(
-    own,
-    `${formatPath(own)} is missing; expected the schedule's length here, or the run's \`steps\` as a number.`,
-  );
-}
-
-function atLeastOneStep(steps: number, path: ConfigPath): number {
-  if (steps >= 1) return steps;
-  throw new ConfigError(path, `${formatPath(path)} comes to ${steps} steps; expected at least 1.`);
-}
-
-/** Length of the warm-up, checked to end no later than `limit`, the first step that is not stable. */
-function warmupSteps(
-  spec: ScheduleSpec,
-  measures: Measures,
-  limit: number | null,
-  path: ConfigPath,
-  until: string,
-): number {
-  const own = [...path.slice(0, -1), "warmup"];
-  const steps = stepsOf(spec.warmup, measures, own);
-  if (limit === null || steps <= limit) return steps;
-  throw new ConfigError(
-    own,
-    `${formatPath(own)} is ${steps} steps, but ${until === "steps" ? "the schedule ends" : until} at step ${limit}, before the warm-up is over. Use a shorter warm-up or a later end.`,
-  );
-}
-
-function warmupSegment(peak: number, steps: number): Segment[] {
-  return steps === 0 ? [] : [{ kind: "warmup", cycle: 0, curve: "linear", start: 0, end: steps, from: 0, to: peak }];
-}
-
-function held(peak: number, start: number, end: number | null, cycle: number): Segment[] {
-  return end === start ? [] : [{ kind: "stable", cycle, curve: "constant", start, end, from: peak, to: peak }];
-}
+type Single = Pick<NonNullable<ScheduleSpec["linear"]>, "steps" | "floor"> & { power?: number | undefined };
 
 /** Warm-up, then one curve down to the floor. */
-function single(
-  kind: "cosine" | "linear",
-  shape: { steps?: number | string | undefined; floor: number },
-  spec: ScheduleSpec,
-  measures: Measures,
-  path: ConfigPath,
-): Layout {
-  const end = endOf(shape.steps, measures, path);
-  const warmup = warmupSteps(
-    spec,
-    { ...measures, totalSteps: end },
-    end - 1,
-    path,
-    `the ${kind} decay must have begun`,
-  );
+function single(kind: "cosine" | "linear", shape: Single, context: Context): Layout {
+  const { spec, path } = context;
+  const end = endOf(shape.steps, context);
+  const { steps, segments } = warmup(context, end - 1, end, `the ${kind} decay must have begun`);
+  const to = floorOf(shape.floor, context, [...path, "floor"]);
+  const power = powerOf(kind, shape.power);
   const fall: Segment = {
     kind,
     cycle: 0,
     curve: kind,
-    start: warmup,
+    start: steps,
     end,
     from: spec.peak,
-    to: spec.peak * shape.floor,
+    to,
+    skip: skipOf(spec),
+    power,
   };
-  return { segments: [...warmupSegment(spec.peak, warmup), fall], budgets: [] };
+  return { segments: [...segments, fall], budgets: [] };
 }
 
-/** Lengths d_k of the decays of nominal budgets B_k. */
-function decayLengths(budgets: readonly number[], decay: DecaySpec, measures: Measures, path: ConfigPath): number[] {
-  const own = [...path, "decay", decay.steps === undefined ? "fraction" : "steps"];
-  const total = budgets.at(-1)!;
-  const given = decay.steps;
-  if (Array.isArray(given) && given.length !== budgets.length)
+/** Up to the peak, then down; boundaries as optax has them: floor(up * steps). */
+function oneCycle(shape: NonNullable<ScheduleSpec["one_cycle"]>, context: Context): Layout {
+  const { spec, path } = context;
+  const end = endOf(shape.steps, context);
+  const top = Math.floor(shape.up * end);
+  if (top < 1 || top >= end)
     throw new ConfigError(
-      own,
-      `${formatPath(own)} has ${given.length} lengths for ${budgets.length} budgets; expected one for each.`,
+      [...path, "up"],
+      `${formatPath([...path, "up"])} is ${shape.up} of ${end} steps, which leaves no step to rise or none to fall.`,
     );
-  const lengths: number[] = [];
-  for (const [k, budget] of budgets.entries()) {
-    const previous = k === 0 ? 0 : budgets[k - 1]! - lengths[k - 1]!;
-    const whole = { cumulative: budget, total, cycle: budget - previous }[decay.of];
-    const steps = Array.isArray(given)
-      ? stepsOf(given[k]!, { ...measures, totalSteps: total }, [...own, k])
-      : given !== undefined
-        ? stepsOf(given, { ...measures, totalSteps: total }, own)
-        : Math.round((decay.fraction ?? 0.1) * whole);
-    if (steps < 1)
-      throw new ConfigError(
-        own,
-        `${formatPath(own)} gives budget ${k + 1} (${budget} steps) a decay of ${steps} steps; expected at least 1.`,
-      );
-    lengths.push(steps);
-  }
-  return lengths;
+  const shared = { cycle: 0, curve: shape.shape, skip: skipOf(spec) };
+  const from = floorOf(shape.from, context, [...path, "from"]);
+  const to = floorOf(shape.floor, context, [...path, "floor"]);
+  return {
+    segments: [
+      { ...shared, kind: "warmup", start: 0, end: top, from, to: spec.peak },
+      { ...shared, kind: shape.shape, start: top, end, from: spec.peak, to },
+    ],
+    budgets: [],
+  };
 }
-
-const decayCurve = (decay: DecaySpec): Curve =>
-  decay.shape === "linear" ? "linear" : decay.compat === "levanter" ? "inverse_levanter" : "inverse";
 
 /**
- * WSD-S: budget k is delivered at N_k = B_k + sum_{j<k} d_j, its decay begins at N_k - d_k, and the next cycle starts at
- * the peak at once. WSD is the case of one budget.
+ * peak sqrt(timescale / (s - W + timescale)) after a warm-up of W steps: with timescale = W the law of Vaswani et al. (2017),
+ * as in Megatron and, with any timescale, HF. Levanter does not shift the law to meet the warm-up: peak min(1, sqrt(timescale
+ * / s)). OLMo-core's falls towards its floor, not through it.
  */
-function cycles(
-  nominal: readonly number[],
-  decay: DecaySpec,
-  spec: ScheduleSpec,
-  measures: Measures,
-  path: ConfigPath,
-  pathOf: (k: number) => ConfigPath,
-): Layout {
-  const budgets: Budget[] = [];
-  for (const [k, budget] of nominal.entries()) {
-    atLeastOneStep(budget, pathOf(k));
-    if (k > 0 && budget <= nominal[k - 1]!)
+function inverseSqrt(shape: NonNullable<ScheduleSpec["inverse_sqrt"]>, context: Context): Layout {
+  const { spec, measures, path } = context;
+  const end = shape.steps === undefined ? measures.totalSteps : endOf(shape.steps, context);
+  const { steps, segments } = warmup(
+    context,
+    end === null ? null : end - 1,
+    end,
+    "the inverse square root must have begun",
+  );
+  const given = shape.timescale === undefined ? null : stepsOf(shape.timescale, measures, [...path, "timescale"]);
+  const scale = given ?? (steps > 0 && spec.compat !== "levanter" ? steps : 10_000);
+  if (scale < 1)
+    throw new ConfigError(
+      [...path, "timescale"],
+      `${formatPath([...path, "timescale"])} comes to ${scale} steps; expected at least 1.`,
+    );
+  const ahead = spec.compat === "levanter" ? steps : scale;
+  const law: Segment = {
+    kind: "inverse_sqrt",
+    cycle: 0,
+    curve: spec.compat === "olmo" ? "root_law_above" : "root_law",
+    start: steps,
+    end,
+    from: spec.peak,
+    to: floorOf(shape.floor, context, [...path, "floor"]),
+    skip: ahead + (skipOf(spec) ?? 0),
+    scale,
+  };
+  return { segments: [...segments, law], budgets: [] };
+}
+
+/**
+ * min(peak, n a k^b) with n sequences a step and k tokens read (Shen et al., arXiv 2408.13359), then a decay from wherever
+ * the law is. Levanter counts tokens from the end of the warm-up.
+ */
+function powerScheduler(shape: NonNullable<ScheduleSpec["power"]>, context: Context): Layout {
+  const { spec, measures, path } = context;
+  const { tokensPerStep, sequencesPerStep } = measures;
+  if (tokensPerStep === null || sequencesPerStep == null)
+    throw new ConfigError(
+      path,
+      `${formatPath(path)} counts sequences and tokens, and what a step reads is not known here.`,
+    );
+  const end = shape.steps === undefined ? measures.totalSteps : endOf(shape.steps, context);
+  const lengths = shape.decay === undefined ? 0 : decayOfPower(shape.decay, end, context);
+  const decayStart = end === null ? null : end - lengths;
+  const { steps, segments } = warmup(context, decayStart, end, "the power law must have begun");
+  const law: Segment = {
+    kind: "power",
+    cycle: 0,
+    curve: "power_law",
+    start: steps,
+    end: decayStart,
+    from: spec.peak,
+    to: 0,
+    skip: (spec.compat === "levanter" ? 0 : steps) + (skipOf(spec) ?? 0),
+    power: shape.b,
+    scale: sequencesPerStep * shape.a * tokensPerStep ** shape.b,
+  };
+  if (shape.decay === undefined || end === null) return { segments: [...segments, law], budgets: [] };
+  const from = Math.min(spec.peak, law.scale! * Math.max(1, decayStart! - steps + law.skip!) ** shape.b);
+  const fall = descent(shape.decay, { start: decayStart!, end, from, cycle: 0 }, context, [...path, "decay"]);
+  return { segments: [...segments, law, fall], budgets: [{ index: 0, budget: end, decayStart: decayStart!, end }] };
+}
+
+function decayOfPower(
+  decay: NonNullable<NonNullable<ScheduleSpec["power"]>["decay"]>,
+  end: number | null,
+  { measures, path }: Context,
+): number {
+  const own = [...path, "decay"];
+  if (end === null) throw new ConfigError(own, `${formatPath(own)} needs an end: give steps.`);
+  const steps = Array.isArray(decay.steps)
+    ? stepsOf(decay.steps[0]!, { ...measures, totalSteps: end }, [...own, "steps", 0])
+    : decay.steps === undefined
+      ? Math.round((decay.fraction ?? 0.1) * end)
+      : stepsOf(decay.steps, { ...measures, totalSteps: end }, [...own, "steps"]);
+  if (steps >= 1 && steps < end) return steps;
+  throw new ConfigError(
+    own,
+    `${formatPath(own)} comes to ${steps} of ${end} steps; expected at least 1 and fewer than all.`,
+  );
+}
+
+/** Points as listed, ratios of the peak at steps. The last one holds up to the run's end, or is the end. */
+function table(shape: NonNullable<ScheduleSpec["table"]>, { spec, measures, path }: Context): Layout {
+  const points = shape.points.map(([at, ratio], i) => ({
+    at: stepsOf(at, measures, [...path, "points", i, 0]),
+    value: ratio * spec.peak,
+  }));
+  const own = (i: number) => [...path, "points", i];
+  if (points[0]!.at !== 0)
+    throw new ConfigError(
+      own(0),
+      `${formatPath(own(0))} is at step ${points[0]!.at}; expected the first point at step 0.`,
+    );
+  const segments: Segment[] = [];
+  for (const [i, { at, value }] of points.entries()) {
+    const next = points[i + 1];
+    if (next === undefined) {
+      const end = measures.totalSteps;
+      if (end === null || end > at)
+        segments.push({ kind: "table", cycle: 0, curve: "constant", start: at, end, from: value, to: value });
+      continue;
+    }
+    if (next.at <= at)
       throw new ConfigError(
-        pathOf(k),
-        `${formatPath(pathOf(k))} is ${budget} steps, not more than the budget before it (${nominal[k - 1]}). Use increasing budgets.`,
+        own(i + 1),
+        `${formatPath(own(i + 1))} is at step ${next.at}, not after the point before it (${at}).`,
       );
+    const curve = shape.interpolation === "hold" ? "constant" : shape.interpolation;
+    const to = curve === "constant" ? value : next.value;
+    segments.push({ kind: "table", cycle: 0, curve, start: at, end: next.at, from: value, to, skip: skipOf(spec) });
   }
-  const lengths = decayLengths(nominal, decay, measures, path);
-  let spent = 0;
-  for (const [k, budget] of nominal.entries()) {
-    const end = budget + spent;
-    const decayStart = end - lengths[k]!;
-    const before = budgets.at(-1)?.end ?? 0;
-    if (decayStart < before)
-      throw new ConfigError(
-        pathOf(k),
-        `${formatPath(pathOf(k))} is ${budget} steps, but its decay (${lengths[k]} steps) would start at ${decayStart}, ` +
-          `before ${k === 0 ? "the run begins" : `budgets[${k - 1}] ends at ${before}`}. Use increasing budgets with room for each decay.`,
-      );
-    budgets.push({ index: k, budget, decayStart, end });
-    spent += lengths[k]!;
-  }
-  const total = { ...measures, totalSteps: budgets.at(-1)!.end };
-  const warmup = warmupSteps(spec, total, budgets[0]!.decayStart, path, "the first decay begins");
-  const floor = spec.peak * decay.floor;
-  const segments = warmupSegment(spec.peak, warmup);
-  for (const { index, decayStart, end } of budgets) {
-    segments.push(...held(spec.peak, index === 0 ? warmup : budgets[index - 1]!.end, decayStart, index));
-    segments.push({
-      kind: "decay",
-      cycle: index,
-      curve: decayCurve(decay),
-      start: decayStart,
-      end,
-      from: spec.peak,
-      to: floor,
-    });
-  }
-  return { segments, budgets };
+  return {
+    segments: segments.filter((s) => measures.totalSteps === null || s.start < measures.totalSteps),
+    budgets: [],
+  };
 }

@@ -57,12 +57,12 @@ const pointOf = ({ step, tokens, data }: CheckpointState) => ({
 function askedRun(config: RunConfig, data: RunData): AskedRun {
   const vocab = data.train.manifest.tokenizer.vocabSize;
   const model = resolveModel(config.model, { length: config.batch.length, vocab });
-  return { config, model, ...runSchedule(config), dataHash: data.train.identity };
+  return { config, model, ...runSchedule(config, model), dataHash: data.train.identity };
 }
 
 function goOn(options: BeginOptions, data: RunData, start: Start, checkpoint: Checkpoint, dataHash: string): Beginning {
   const { state, path } = checkpoint;
-  const { end: savedEnd } = runSchedule(state.config);
+  const { end: savedEnd } = runSchedule(state.config, state.model);
   const asked = { ...askedRun(options.config, data), savedEnd };
   const { config, reason, changed } = resolveDrift({ path, state }, asked, options.onDrift ?? "refuse");
   const plan = planRun(config, dataFacts(data, config.batch.length), {

@@ -5,6 +5,7 @@ import { planMemory } from "../engine/engine.ts";
 import type { BuiltModule } from "../model/build.ts";
 import { buildModule } from "../model/build.ts";
 import type { LlamaConfig } from "../model/llama.ts";
+import { flopsPerToken } from "../model/presets.ts";
 import { adamw } from "../optim/adamw.ts";
 import { buildSchedule, runSteps, type Schedule } from "../schedule/schedule.ts";
 import { openRunDataIfPresent, type RunData, sequencesIn } from "./datasets.ts";
@@ -51,9 +52,16 @@ export function dataFacts({ train, validation }: RunData, length: number): DataF
   };
 }
 
-export function runSchedule(config: RunConfig): { schedule: Schedule; end: number | null } {
+/** FLOPs of one step of a run. */
+const flopsOfStep = (config: RunConfig, model: LlamaConfig): number =>
+  flopsPerToken(model, config.batch.length) * config.batch.tokens;
+
+/** The learning-rate schedule of a run and its last step. Without the model, durations in FLOPs are refused. */
+export function runSchedule(config: RunConfig, model?: LlamaConfig): { schedule: Schedule; end: number | null } {
   const schedule = buildSchedule(config.schedule.lr, {
     tokensPerStep: config.batch.tokens,
+    sequencesPerStep: config.batch.sequences,
+    flopsPerStep: model === undefined ? null : flopsOfStep(config, model),
     totalSteps: config.steps,
   });
   return { schedule, end: runSteps(config.steps, schedule) };
@@ -70,9 +78,9 @@ function memoryOfProcess(): number {
  * @throws BAD_CONFIG naming the field; OUT_OF_MEMORY when not even one sequence fits.
  */
 export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions = {}): PlannedRun {
-  const { schedule, end: whole } = runSchedule(config);
-  const end = options.until === undefined ? whole : Math.min(options.until, whole ?? options.until);
   const model = resolveModel(config.model, { length: config.batch.length, vocab: data.vocab });
+  const { schedule, end: whole } = runSchedule(config, model);
+  const end = options.until === undefined ? whole : Math.min(options.until, whole ?? options.until);
   const builds = new Map<number, { built: BuiltModule; engine: EngineMemory; plan: DryRun }>();
   const at = (microBatch: number) => {
     const known = builds.get(microBatch);
@@ -129,6 +137,14 @@ function build(config: RunConfig, model: LlamaConfig, microBatch: number): Built
     kinds: ["accumulate", "update", "evaluate"],
     update: adamw({ groups: groupRules(optimizer.groups) }),
   });
+}
+
+/** FLOPs of a step for a schedule that speaks of FLOPs, with the vocabulary of the data where they are here; else null. */
+export async function flopsForSchedule(config: RunConfig): Promise<number | null> {
+  if (!/flops?\b/i.test(JSON.stringify(config.schedule))) return null;
+  await using data = await openRunDataIfPresent(config.data);
+  const vocab = data?.train.manifest.tokenizer.vocabSize ?? null;
+  return flopsOfStep(config, resolveModel(config.model, { length: config.batch.length, vocab }));
 }
 
 /** A config worked out with its data, where they are here already: what `thalweg train --dry-run` prints. */

@@ -1,32 +1,34 @@
-import { configPositionals, defineCommand, defineGroup, jsonOption } from "../command.ts";
-import { note, print, printJson } from "../output.ts";
+import { defineCommand, defineGroup, jsonOption } from "../command.ts";
 
 const show = defineCommand({
-  command: "show <config> [overrides..]",
-  describe: "Print the phases of a schedule and draw its curve",
-  positionals: configPositionals,
+  command: "show <configs..>",
+  describe: "Phases and curve of a schedule; several configs are compared in one table and picture",
+  positionals: {
+    configs: {
+      type: "string",
+      array: true,
+      demandOption: true,
+      describe: "Run configurations (YAML), and fields to replace in all of them: schedule.lr.peak=1e-3",
+    },
+  },
   options: {
-    svg: { type: "string", describe: "Also write the curve to this SVG file." },
-    csv: { type: "string", describe: "Also write step,value rows to this file." },
+    vs: {
+      type: "string",
+      array: true,
+      default: [] as string[],
+      describe: "Compare with the first config under these replacements; may be repeated.",
+    },
+    svg: { type: "string", describe: "Also write the curves to this SVG file." },
+    csv: { type: "string", describe: "Also write the value of every step to this file." },
     json: jsonOption,
   },
-  examples: [["$0 schedule show configs/quickstart.yaml", "phases, budgets and the curve in the terminal"]],
+  examples: [
+    ["$0 schedule show configs/quickstart.yaml", "phases, budgets and the curve in the terminal"],
+    ["$0 schedule show configs/quickstart.yaml --vs schedule.lr.cosine.steps=1290", "next to a cosine as long"],
+  ],
   run: async (args) => {
-    const [{ loadRunConfig }, { planRun }, { showSchedule }, { writeFileAtomic }] = await Promise.all([
-      import("../../config/load.ts"),
-      import("../../schedule/index.ts"),
-      import("../../report/schedule_report.ts"),
-      import("../../base/files.ts"),
-    ]);
-    const loaded = await loadRunConfig(args.config, args.overrides);
-    const { name, batch } = loaded.config;
-    const { schedule, steps } = planRun(loaded);
-    const shown = showSchedule(schedule, { name, steps, tokensPerStep: batch.tokens });
-    if (args.svg) await writeFileAtomic(args.svg, shown.svg);
-    if (args.csv) await writeFileAtomic(args.csv, shown.csv);
-    for (const file of [args.svg, args.csv]) if (file) note(`wrote ${file}`);
-    if (args.json) printJson(shown.json);
-    else print(shown.text);
+    const { runShow } = await import("../schedule_show.ts");
+    await runShow(args);
   },
 });
 
