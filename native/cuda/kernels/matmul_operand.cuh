@@ -1,0 +1,130 @@
+#pragma once
+#include "native/cuda/kernels/matmul_tiles.h"
+#include "native/cuda/ptx/copy_async.h"
+
+/**
+ * An operand of C(i, j) = sum over p of A(i, p) B(j, p): how a slice of it lies in shared memory, and how it gets
+ * there. Rows of memory run along p ("sum-major", element (i, p) at i * ld + p) or along i ("side-major", at p * ld +
+ * i); the slice keeps that order, so that global memory is read in whole rows, and ldmatrix turns it where the tensor
+ * cores want the other one.
+ */
+namespace thalweg::cuda::matmul {
+
+/** The three products of a linear layer; see matmul.cu. */
+enum class Form { kForward, kDgrad, kWgrad };
+constexpr bool a_sum_major(Form form) { return form != Form::kWgrad; }
+constexpr bool b_sum_major(Form form) { return form == Form::kForward; }
+
+template <class E>
+struct Matrix {
+  const E* data;
+  int64_t ld;
+};
+
+/** A block's shared memory: T.stages pairs of slices of A and B. */
+template <Tile T>
+struct Ring {
+  std::byte bytes[T.shared_bytes()];
+};
+
+/** What a kernel works on. */
+template <class E>
+struct Problem {
+  Matrix<E> a, b;
+  int64_t m, n, k;
+  int64_t k_per_split;
+  int64_t tiles_m, tiles_n, group;
+};
+
+/** The part of C and of the sum that is this block's. */
+struct Part {
+  int64_t m, n;  // first row and column
+  int64_t k_begin, k_end;
+  int64_t split;
+};
+
+template <Tile T, class E>
+DEVICE Part part_of_block(const Problem<E>& p) {
+  const int64_t tiles = p.tiles_m * p.tiles_n, block = blockIdx.x, split = block / tiles;
+  const Place at = place_of(block % tiles, p.tiles_m, p.tiles_n, p.group);
+  const int64_t begin = split * p.k_per_split, end = begin + p.k_per_split;
+  return {at.m * T.m, at.n * T.n, begin, end < p.k ? end : p.k, split};
+}
+
+/**
+ * A slice in shared memory: rows of 16-byte chunks, chunk c of row r stored at c ^ swizzle(r), such that the eight rows
+ * that ldmatrix (or eight lanes of a vector load) take the same chunk of lie in eight different groups of banks:
+ *
+ *   rows of 64 bytes:  r 0 1 | 2 3 | 4 5 | 6 7    two rows fill the 128 bytes of all banks: pairs are told apart
+ *            c ^        0 0   1 1   2 2   3 3
+ *   longer rows:       c ^ (r % 8)
+ */
+template <class E, bool SumMajor, int Extent>
+struct Slice {
+  static constexpr int kPer = kVector<E>;  // elements in a chunk
+  static constexpr int kRows = SumMajor ? Extent : kDepth;
+  static constexpr int kChunks = (SumMajor ? kDepth : Extent) / kPer;
+  static constexpr int kBytes = kRows * kChunks * 16;
+  /** Threads of the fp32 kernel read rows 4 apart. */
+  static constexpr int kRowsApart = kChunks == 4 ? 2 : SumMajor && sizeof(E) == 4 ? 4 : 1;
+  static constexpr int kPeriod = kChunks == 4 ? 8 : 8 * kRowsApart;
+  HOST_DEVICE static int place(int row, int chunk) {
+    return (row * kChunks + (chunk ^ (row / kRowsApart % (kChunks == 4 ? 4 : 8)))) * 16;
+  }
+};
+
+/** Brings slices of an operand to shared memory, kDepth of the sum at a time, zero where there is no element. */
+template <class E, bool SumMajor, int Extent, int Threads, bool Aligned>
+class Loader {
+  using S = Slice<E, SumMajor, Extent>;
+  static constexpr int kStride = Threads / S::kChunks;  // rows between the chunks of a thread
+  static constexpr int kPasses = S::kRows / kStride;
+  static_assert(Threads % S::kChunks == 0 && S::kRows % kStride == 0 && kStride % S::kPeriod == 0);
+
+ public:
+  /** `first` .. `extent` are the operand's i that exist, `k` .. `k_end` its p. */
+  DEVICE Loader(const Matrix<E>& from, int64_t first, int64_t extent, int64_t k, int64_t k_end)
+      : row_(static_cast<int>(threadIdx.x) / S::kChunks),
+        chunk_(static_cast<int>(threadIdx.x) % S::kChunks),
+        place_(S::place(row_, chunk_)),
+        row_bytes_(from.ld * kStride),
+        side_left_(extent - first - (SumMajor ? row_ : chunk_ * S::kPer)),
+        sum_left_(k_end - k - (SumMajor ? chunk_ * S::kPer : row_)),
+        from_(SumMajor ? from.data + (first + row_) * from.ld + k + chunk_ * S::kPer
+                       : from.data + (k + row_) * from.ld + first + chunk_ * S::kPer),
+        step_(SumMajor ? kDepth : kDepth * from.ld) {}
+
+  /** Starts the copy of the next slice. With Aligned it is this thread's newest cp.async; else it is done at once. */
+  DEVICE void next(std::byte* slice) {
+    UNROLL
+    for (int pass = 0; pass < kPasses; pass++) {
+      std::byte* to = slice + place_ + pass * kStride * S::kChunks * 16;
+      const E* from = from_ + pass * row_bytes_;
+      const int64_t side = SumMajor ? side_left_ - pass * kStride : side_left_,
+                    sum = SumMajor ? sum_left_ : sum_left_ - pass * kStride;
+      if constexpr (Aligned)
+        copy_async_16(to, from, side > 0 && sum > 0 ? 16 : 0);
+      else
+        copy_elements(to, from, side > 0 && sum > 0 ? (SumMajor ? sum : side) : 0);
+    }
+    from_ += step_;
+    sum_left_ -= kDepth;
+  }
+
+ private:
+  DEVICE static void copy_elements(std::byte* to, const E* from, int64_t count) {
+    Vector<E, S::kPer> chunk{};
+    UNROLL
+    for (int i = 0; i < S::kPer; i++)
+      if (i < count) chunk[i] = from[i];
+    store<S::kPer>(reinterpret_cast<E*>(to), chunk);
+  }
+
+  int row_, chunk_, place_;
+  int64_t row_bytes_;  // elements, between passes
+  int64_t side_left_, sum_left_;
+  const E* from_;
+  int64_t step_;
+};
+
+}  // namespace thalweg::cuda::matmul
