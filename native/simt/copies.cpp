@@ -15,59 +15,68 @@ void perform(const CopyGroups::Operation& op) {
   std::memset(static_cast<std::byte*>(op.to) + op.source_bytes, 0, op.bytes - op.source_bytes);
 }
 
-void check_box(const char* what, const TensorMap& map, const void* shared) {
+void check_box(const char* what, const TensorMap& map, const void* shared, const int32_t* at) {
   if (map.magic != TensorMap::kMagic) fault(what, " through a tensor map that no builder made");
   const uint32_t alignment = map.swizzle == Swizzle::B128 ? 128 : map.swizzle == Swizzle::B64 ? 64 : 16;
+  // TMA itself allows it; a chunk cut by the start of a row would need a slower walk here, and no kernel of ours asks.
+  if (static_cast<int64_t>(at[0]) * map.element_bytes % 16 != 0)
+    fault(what, " at column ", at[0], ", not a multiple of 16 bytes");
   if (shared_address(shared) % std::max(128u, alignment) != 0)
     fault(what, " at a shared address that is not a multiple of 128");
 }
 
-/** Calls visit(global byte or nullptr outside, offset in the box) for each element of a box. */
+/**
+ * Calls visit(place in the tensor, offset in the box, bytes of it that lie inside) for each 16 bytes of a box: the
+ * box's rows are whole multiples of it, and no swizzle moves less. The place means nothing when no byte lies inside.
+ */
 template <class Visit>
-void each_element(const TensorMap& map, const int32_t* at, Visit&& visit) {
-  uint32_t offset = 0;
-  uint32_t i[5] = {0, 0, 0, 0, 0};
-  for (i[4] = 0; i[4] < map.box[4]; i[4]++)
-    for (i[3] = 0; i[3] < map.box[3]; i[3]++)
-      for (i[2] = 0; i[2] < map.box[2]; i[2]++)
-        for (i[1] = 0; i[1] < map.box[1]; i[1]++)
-          for (i[0] = 0; i[0] < map.box[0]; i[0]++, offset += map.element_bytes) {
-            int64_t place = 0;
-            bool inside = true;
-            for (uint32_t axis = 0; axis < map.rank; axis++) {
-              const int64_t index = at[axis] + static_cast<int64_t>(i[axis]);
-              inside = inside && index >= 0 && static_cast<uint64_t>(index) < map.size[axis];
-              place += index * static_cast<int64_t>(axis == 0 ? map.element_bytes : map.stride[axis]);
-            }
-            const auto* base = static_cast<const std::byte*>(map.base);
-            visit(inside ? const_cast<std::byte*>(base) + place : nullptr, offset);
-          }
+void each_chunk(const TensorMap& map, const int32_t* at, Visit&& visit) {
+  const uint32_t row_bytes = map.box[0] * map.element_bytes;
+  const uint32_t rows = map.box_bytes() / row_bytes;
+  for (uint32_t row = 0; row < rows; row++) {
+    int64_t place = 0;
+    bool inside = true;
+    uint32_t left = row;
+    for (uint32_t axis = 1; axis < map.rank; axis++) {
+      const int64_t index = at[axis] + static_cast<int64_t>(left % map.box[axis]);
+      left /= map.box[axis];
+      inside = inside && index >= 0 && static_cast<uint64_t>(index) < map.size[axis];
+      place += index * static_cast<int64_t>(map.stride[axis]);
+    }
+    const int64_t end = static_cast<int64_t>(map.size[0]) * map.element_bytes;
+    for (uint32_t c = 0; c < row_bytes; c += 16) {
+      const int64_t from = static_cast<int64_t>(at[0]) * map.element_bytes + c;
+      const int64_t present = inside && from >= 0 ? std::clamp<int64_t>(end - from, 0, 16) : 0;
+      visit(const_cast<std::byte*>(static_cast<const std::byte*>(map.base)) + place + from, row * row_bytes + c,
+            static_cast<uint32_t>(present));
+    }
+  }
 }
 
 void load_box(Cta& cta, uint32_t address, const TensorMap& map, const int32_t* at) {
-  each_element(map, at, [&](const std::byte* from, uint32_t offset) {
+  each_chunk(map, at, [&](const std::byte* from, uint32_t offset, uint32_t present) {
     const uint32_t to = swizzled(address + offset, map.swizzle);
-    std::byte value[8] = {};
-    if (from != nullptr) std::memcpy(value, from, map.element_bytes);
-    std::memcpy(shared_at(cta, to, map.element_bytes), value, map.element_bytes);
-    std::memcpy(proxy_at(cta, to, map.element_bytes), value, map.element_bytes);
+    std::byte value[16] = {};
+    if (present > 0) std::memcpy(value, from, present);
+    std::memcpy(shared_at(cta, to, 16), value, 16);
+    std::memcpy(proxy_at(cta, to, 16), value, 16);
   });
 }
 
 void store_box(Cta& cta, uint32_t address, const TensorMap& map, const int32_t* at, bool add_float) {
-  each_element(map, at, [&](std::byte* to, uint32_t offset) {
-    if (to == nullptr) return;
+  each_chunk(map, at, [&](std::byte* to, uint32_t offset, uint32_t present) {
+    if (present == 0) return;
     // Straight at the copy, not by proxy_at: a block that exited too early leaves poison, which is what must be seen.
     const std::byte* from = cta.proxy + (swizzled(address + offset, map.swizzle) - kSharedBase);
     if (!add_float) {
-      std::memcpy(to, from, map.element_bytes);
+      std::memcpy(to, from, present);
       return;
     }
-    float sum, term;
-    std::memcpy(&sum, to, 4);
-    std::memcpy(&term, from, 4);
-    sum += term;
-    std::memcpy(to, &sum, 4);
+    float sums[4], terms[4];
+    std::memcpy(sums, to, present);
+    std::memcpy(terms, from, present);
+    for (uint32_t i = 0; i < present / 4; i++) sums[i] += terms[i];
+    std::memcpy(to, sums, present);
   });
 }
 
@@ -117,7 +126,7 @@ void copy_async_wait(unsigned groups) {
 }
 
 void tma_load(void* shared, const TensorMap& map, uint64_t* barrier, const int32_t at[5], uint16_t mask) {
-  check_box("a TMA load", map, shared);
+  check_box("a TMA load", map, shared, at);
   Cta& own = *current->cta;
   const uint32_t address = shared_address(shared);
   const uint32_t barrier_address = shared_address(barrier);
@@ -138,7 +147,7 @@ void tma_load(void* shared, const TensorMap& map, uint64_t* barrier, const int32
 }
 
 void tma_store(const TensorMap& map, const void* shared, const int32_t at[5], bool add_float) {
-  check_box("a TMA store", map, shared);
+  check_box("a TMA store", map, shared, at);
   if (add_float && map.element_bytes != 4)
     fault("a TMA reduction of ", map.element_bytes, "-byte elements, expected 4");
   Thread* t = current;

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "native/cuda/kernels.h"
-#include "native/cuda/launch.h"
 #include "test/native/buffer.h"
 #if !defined(THALWEG_REAL_CUDA)
 #include "native/cuda/simulated_device.h"
