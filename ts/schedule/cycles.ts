@@ -155,6 +155,19 @@ function placeDecays(ends: Ends, lengths: readonly number[]): Budget[] {
   return budgets;
 }
 
+/** Budgets B_k, decays d_k and ends N_k of a WSD-S section, whether or not each decay has room. */
+export function nominalBudgets(shape: WsdS, context: Context): { budget: number; decay: number; end: number }[] {
+  const ends = endsOf(shape, context);
+  const lengths = decayLengths(ends, shape.decay, context.measures, context.path);
+  let spent = 0;
+  return ends.steps.map((said, k) => {
+    const decay = lengths[k]!;
+    const [budget, end] = ends.nominal ? [said, said + spent] : [said - spent, said];
+    spent += decay;
+    return { budget, decay, end };
+  });
+}
+
 /** Peak of each cycle. */
 function peaksOf(peaks: WsdS["peaks"], ends: readonly number[], { spec, path }: Context): number[] {
   if (peaks === undefined) return ends.map(() => spec.peak);

@@ -1,4 +1,5 @@
 export { type Comparison, type Difference, realisedEqual } from "./compare.ts";
+export { type Deliverable, type Plan, type Planned, type PlannedPath, planBudgets } from "./planner.ts";
 export { planRun, type RunPlan } from "./run_plan.ts";
 export {
   type Budget,

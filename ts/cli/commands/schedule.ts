@@ -1,4 +1,4 @@
-import { defineCommand, defineGroup, jsonOption } from "../command.ts";
+import { configPositionals, defineCommand, defineGroup, jsonOption } from "../command.ts";
 
 const show = defineCommand({
   command: "show <configs..>",
@@ -27,9 +27,49 @@ const show = defineCommand({
     ["$0 schedule show configs/quickstart.yaml --vs schedule.lr.cosine.steps=1290", "next to a cosine as long"],
   ],
   run: async (args) => {
-    const { runShow } = await import("../schedule_show.ts");
+    const { runShow } = await import("../schedule_commands.ts");
     await runShow(args);
   },
 });
 
-export const schedule = defineGroup("schedule", "Look at learning-rate schedules", [show]);
+const plan = defineCommand({
+  command: "plan <config> [overrides..]",
+  describe: "Budgets of a WSD-S config as WSD with branches, WSD-S, cyclic cosine and cosine: checkpoints and compute",
+  positionals: configPositionals,
+  options: {
+    rate: { type: "number", describe: "Tokens per second, as `thalweg bench train` measures them, for hours." },
+    json: jsonOption,
+  },
+  examples: [["$0 schedule plan configs/quickstart.yaml --rate 98000", "what each way to serve the budgets costs"]],
+  run: async (args) => {
+    const { runPlan } = await import("../schedule_commands.ts");
+    await runPlan(args);
+  },
+});
+
+const exported = defineCommand({
+  command: "export <config> [overrides..]",
+  describe: "A schedule as PyTorch LambdaLR, optax code, JSON or CSV",
+  positionals: configPositionals,
+  options: {
+    format: {
+      choices: ["torch", "optax", "json", "csv"] as const,
+      default: "torch" as const,
+      describe: "What to write.",
+    },
+    out: { type: "string", describe: "File to write. Default: standard output." },
+  },
+  examples: [
+    ["$0 schedule export configs/quickstart.yaml --format optax --out lr.py", "a schedule function for optax"],
+  ],
+  run: async (args) => {
+    const { runExport } = await import("../schedule_commands.ts");
+    await runExport(args);
+  },
+});
+
+export const schedule = defineGroup("schedule", "Look at, plan and export learning-rate schedules", [
+  show,
+  plan,
+  exported,
+]);

@@ -1,11 +1,13 @@
 import { basename } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
-import { type LoadedConfig, loadRunConfig } from "../config/load.ts";
+import { type LoadedConfig, loadRunConfig, located } from "../config/load.ts";
 import { compareSchedules, type NamedSchedule } from "../report/schedule_comparison.ts";
+import { type ExportFormat, exportSchedule } from "../report/schedule_export.ts";
+import { planReport } from "../report/schedule_plan.ts";
 import { showSchedule } from "../report/schedule_report.ts";
-import { planRun } from "../schedule/index.ts";
-import { flopsForSchedule } from "../train/setup.ts";
+import { planBudgets, planRun } from "../schedule/index.ts";
+import { flopsForSchedule, planFromConfig } from "../train/setup.ts";
 import { note, print, printJson } from "./output.ts";
 
 export interface ShowArguments {
@@ -27,6 +29,55 @@ function split(args: readonly string[]): { files: string[]; overrides: string[] 
   if (files.length === 0)
     throw new ThalwegError("BAD_OPTION", "name a run configuration, such as configs/quickstart.yaml");
   return { files, overrides };
+}
+
+export interface ExportArguments {
+  config: string;
+  overrides: readonly string[];
+  format: ExportFormat;
+  out: string | undefined;
+}
+
+/** What `thalweg schedule export` does: the text to a file, or to standard output. */
+export async function runExport({ config, overrides, format, out }: ExportArguments): Promise<void> {
+  const loaded = await loadRunConfig(config, overrides);
+  const { schedule, steps } = await scheduleOf(loaded);
+  const text = exportSchedule(schedule, format, { name: loaded.config.name, steps });
+  if (out === undefined) return print(text.trimEnd());
+  await writeFileAtomic(out, text);
+  note(`wrote ${out}`);
+}
+
+export interface PlanArguments {
+  config: string;
+  overrides: readonly string[];
+  rate: number | undefined;
+  json: boolean;
+}
+
+/** What `thalweg schedule plan` does: the budgets of a WSD-S config as WSD, WSD-S, cyclic cosine and cosine. */
+export async function runPlan({ config, overrides, rate, json }: PlanArguments): Promise<void> {
+  const loaded = await loadRunConfig(config, overrides);
+  const { lr } = loaded.config.schedule;
+  if (lr.wsd_s === undefined)
+    throw new ThalwegError(
+      "BAD_CONFIG",
+      `${config} has no schedule.lr.wsd_s, whose budgets and decays are what is planned. Say them: schedule.lr.wsd_s.budgets=[300,600,1200]`,
+    );
+  const { dryRun } = await planFromConfig(loaded.config);
+  const flops = dryRun.flopsPerToken * dryRun.tokensPerStep;
+  const { tokensPerStep, sequences, checkpointBytes } = dryRun;
+  const sizes = { tokensPerStep, sequencesPerStep: sequences, flopsPerStep: flops };
+  const { peak, warmup, wsd_s } = lr;
+  const planned = located(loaded, () => planBudgets({ peak, warmup, wsd_s }, sizes));
+  const costs = { tokens: tokensPerStep, flops, checkpointBytes, tokensPerSecond: rate ?? null };
+  if (json) {
+    const paths = (plan: (typeof planned.plans)[number]) => plan.paths.map(({ schedule: _, ...rest }) => rest);
+    printJson({ ...planned, plans: planned.plans.map((plan) => ({ ...plan, paths: paths(plan) })), costs });
+    return;
+  }
+  print(planReport(planned, costs));
+  for (const { message, suggestion } of dryRun.warnings) note(`warning: ${message}. ${suggestion}`);
 }
 
 /** What `thalweg schedule show` does: one schedule in full, several side by side. */
