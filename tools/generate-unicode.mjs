@@ -92,7 +92,7 @@ function markClasses() {
   const highest = "\u0345";
   const lowest = "\u0334";
   const marks = [];
-  eachCharacter((cp, text) => {
+  eachCharacter((_, text) => {
     if ([...text.normalize("NFD")].length > 1) return;
     if (text === highest || text === lowest || swaps(highest, text) || swaps(text, lowest)) marks.push(text);
   });

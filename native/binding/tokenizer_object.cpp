@@ -1,6 +1,7 @@
 #include "native/binding/tokenizer_object.h"
 
 #include "native/binding/convert.h"
+#include "native/text/utf8.h"
 
 namespace thalweg::binding {
 
@@ -156,6 +157,24 @@ Napi::Value TokenizerObject::merges(Info info) {
     const auto& merges = tokenizer_->merges();
     auto out = Napi::Uint32Array::New(info.Env(), 3 * merges.size());
     for (size_t i = 0; i < merges.size(); i++) std::copy(merges[i].begin(), merges[i].end(), out.Data() + 3 * i);
+    return out;
+  });
+}
+
+Napi::Value word_ends(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Bytes bytes = bytes_of(info[0], "text");
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data), bytes.size);
+    if (text::well_formed_prefix(text) != text.size()) fail("BAD_INPUT", "the text is not UTF-8");
+    const text::Gpt2Words words;
+    std::vector<uint32_t> ends;
+    const uint8_t* begin = text::bytes_of(text);
+    for (const uint8_t* p = begin; p < begin + text.size();) {
+      p = words.word_end(p, begin + text.size());
+      ends.push_back(static_cast<uint32_t>(p - begin));
+    }
+    auto out = Napi::Uint32Array::New(info.Env(), ends.size());
+    std::copy(ends.begin(), ends.end(), out.Data());
     return out;
   });
 }

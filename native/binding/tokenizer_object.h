@@ -32,4 +32,7 @@ class TokenizerObject : public Napi::ObjectWrap<TokenizerObject> {
   std::unique_ptr<Requests> requests_;         // last: its end joins the thread that uses the members above
 };
 
+/** wordEnds(text): where GPT-2's words end in well-formed UTF-8, in bytes; for tests against the regular expression. */
+Napi::Value word_ends(const Napi::CallbackInfo& info);
+
 }  // namespace thalweg::binding

@@ -31,7 +31,8 @@ class MergeTable {
   void reserve(size_t merges);
   void set(uint32_t left, uint32_t right, Found found);
   Found find(uint32_t left, uint32_t right) const;
-  /** Merges in place, below rank `limit` only. Quadratic for short words, which is fastest; O(n log n) for long ones. */
+  /** Merges in place, below rank `limit` only. Quadratic for short words, which is fastest; O(n log n) for long ones.
+   */
   void merge(std::vector<uint32_t>& ids, Scratch& scratch, uint32_t limit = kNone) const;
 
  private:
@@ -63,9 +64,9 @@ class TokenMap {
 
 /**
  * The pair whose merge makes each token of several bytes, when id is rank (a tiktoken file): the two parts that merging
- * the lower ranks leaves of it. With these pairs alone words become the same ids as with every pair that concatenates to
- * a token: a pair is merged only after all lower ranks are done within its bytes, and none of them crossed its edges. A
- * token that is not left in two parts can never be made by merging and has no pair.
+ * the lower ranks leaves of it. With these pairs alone words become the same ids as with every pair that concatenates
+ * to a token: a pair is merged only after all lower ranks are done within its bytes, and none of them crossed its
+ * edges. A token that is not left in two parts can never be made by merging and has no pair.
  */
 std::vector<Merge> recover_merges(const std::vector<std::string>& tokens, const TokenMap& map);
 

@@ -32,7 +32,7 @@ struct TokenizerSpec {
   bool whole_words = false;
   /** Merging begins with characters, the bytes of those that are no token; otherwise with bytes. */
   bool characters = false;
-  /** Id of each byte. */
+  /** Id of each byte; kNone for one that has no token, which only a byte outside UTF-8 may be. */
   std::array<uint32_t, 256> bytes{};
   /** Words are GPT-2's; otherwise a text is merged as a whole. */
   bool gpt2_words = false;

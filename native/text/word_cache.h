@@ -66,15 +66,8 @@ class WordCache {
  private:
   static constexpr uint32_t kHere = 3;
   static constexpr size_t kSlots = 1 << 16, kLongSlots = 1 << 13, kStore = 1 << 20;
-  static constexpr uint64_t kMask[9] = {0,
-                                        0xff,
-                                        0xffff,
-                                        0xffffff,
-                                        0xffffffff,
-                                        0xffffffffff,
-                                        0xffffffffffff,
-                                        0xffffffffffffff,
-                                        ~uint64_t{0}};
+  static constexpr uint64_t kMask[9] = {
+      0, 0xff, 0xffff, 0xffffff, 0xffffffff, 0xffffffffff, 0xffffffffffff, 0xffffffffffffff, ~uint64_t{0}};
   struct alignas(32) Slot {
     Key key{0, 0};
     uint32_t count = 0;

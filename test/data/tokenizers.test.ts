@@ -4,7 +4,7 @@ import test from "ava";
 import fc from "fast-check";
 import { encode as oracle } from "gpt-tokenizer/encoding/r50k_base";
 import { listFiles, readDocuments } from "../../ts/data/readers.ts";
-import { type Gpt2Tokenizer, loadTokenizer } from "../../ts/data/tokenizers/index.ts";
+import { loadTokenizer } from "../../ts/data/tokenizers/index.ts";
 import { temporaryFolder, writeTree } from "./support.ts";
 
 const bytes = loadTokenizer("bytes");
@@ -149,7 +149,7 @@ test("specs and files that cannot be used are refused by name", (t) => {
   refuse(`gpt2:${root}/none`, "BAD_INPUT", /cannot read the tokenizer file/);
   refuse(`gpt2:${root}/ranks.txt`, "BAD_INPUT", /ranks\.txt:2: found "Ig== 2", expected "<base64> 1"/);
   refuse(`gpt2:${root}/few.txt`, "BAD_INPUT", /no token for the byte 0/);
-  refuse(root, "BAD_INPUT", /tokenizer\.json: its model is Unigram/);
+  refuse(root, "BAD_INPUT", /tokenizer\.json: model.type is "Unigram"/);
 });
 
 const samples = process.env.THALWEG_TEST_DATA;
@@ -167,5 +167,5 @@ test("GPT-2 ids and merges equal the published ones on further texts (THALWEG_TE
   const published = join(samples, "tokenizer", "gpt2", "vocab.bpe");
   if (!existsSync(published)) return t.log("no tokenizer/gpt2/vocab.bpe there");
   const merges = readFileSync(published, "utf8").trim().split("\n").slice(1);
-  t.deepEqual(JSON.parse((gpt2 as Gpt2Tokenizer).files()["tokenizer.json"]!).model.merges, merges);
+  t.deepEqual(JSON.parse(gpt2.files()["tokenizer.json"]!).model.merges, merges);
 });

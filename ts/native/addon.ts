@@ -25,10 +25,50 @@ export interface NativeEngine {
   close(): void;
 }
 
+/** The tables that decide a tokenizer's ids: `TokenizerSpec` of native/text/tokenizer.h, field by field. */
+export interface NativeTokenizerSpec {
+  /** Bytes of all tokens; token i is tokens[tokenOffsets[i]] up to tokens[tokenOffsets[i + 1]]. */
+  tokens: Uint8Array;
+  tokenOffsets: Uint32Array;
+  /** Left, right and merged id of each merge, in order of priority. */
+  merges: Uint32Array;
+  /** Id of each byte; 2^32 - 1 for a byte that UTF-8 does not have and that has no token. */
+  bytes: Uint32Array;
+  ranks: boolean;
+  wholeWords: boolean;
+  characters: boolean;
+  gpt2Words: boolean;
+  splitSpaces: boolean;
+  markIsSpace: boolean;
+  nfc: boolean;
+  prefix: "none" | "space" | "missing-space" | "first";
+  added: readonly {
+    content: string;
+    id: number;
+    normalized: boolean;
+    special: boolean;
+    lstrip: boolean;
+    rstrip: boolean;
+  }[];
+  matchSpecial: boolean;
+}
+
+/** native/text: batches are encoded in turn, on threads of its own (0: every CPU allowed). */
+export interface NativeTokenizer {
+  encode(text: Uint8Array): Int32Array;
+  encodeBatch(texts: readonly Uint8Array[]): Promise<{ ids: Uint16Array | Uint32Array; offsets: Uint32Array }>;
+  merges(): Uint32Array;
+}
+
 export interface Addon {
   /** The kinds of device this build has: cpu, cuda or simt. */
   deviceKinds: string[];
   NativeEngine: new (device: string, threads: number) => NativeEngine;
+  NativeTokenizer: new (spec: NativeTokenizerSpec, threads: number) => NativeTokenizer;
+  /** Where GPT-2's words end in well-formed UTF-8, in bytes. */
+  wordEnds(text: Uint8Array): Uint32Array;
+  /** Version of Unicode that words and normalization follow. */
+  unicodeVersion: string;
   cpuFeatures(): { path: string; best: string; cpus: number };
   planMemory(layout: ArrayBuffer, programs: ArrayBuffer[], device: string, threads: number): Record<string, number>;
   /** Lengths of `scalars` and `integers` of a play entry. */

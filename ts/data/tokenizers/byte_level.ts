@@ -32,16 +32,26 @@ export function fromSymbols(symbols: string): string | null {
   return latin1;
 }
 
-/**
- * The files of a byte-level BPE tokenizer for transformers. `tokens` are latin1 byte strings in id order, `merges` pairs
- * of them in order of priority, `eos` the id of <|endoftext|>.
- */
-export function huggingFaceFiles(tokens: readonly string[], merges: readonly [string, string][], eos: number) {
+/** A byte-level BPE tokenizer whose words are GPT-2's. */
+export interface ByteLevelTokens {
+  /** Bytes of each token (one character U+0000..U+00FF each) in id order. */
+  readonly tokens: readonly string[];
+  /** Left, right and merged id of each merge, in order of priority. */
+  readonly merges: Uint32Array;
+  /** A word that is a token is that token, whether merging makes it or not. */
+  readonly wholeWords: boolean;
+  /** The id of <|endoftext|>. */
+  readonly eos: number;
+}
+
+/** The files of a tokenizer for transformers. */
+export function huggingFaceFiles({ tokens, merges, wholeWords, eos }: ByteLevelTokens) {
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
   const vocab: Record<string, number> = {};
-  tokens.forEach((token, id) => {
-    vocab[toSymbols(token)] = id;
-  });
+  const symbols = tokens.map(toSymbols);
+  for (const [id, symbol] of symbols.entries()) vocab[symbol] = id;
+  const pairs: string[] = [];
+  for (let i = 0; i < merges.length; i += 3) pairs.push(`${symbols[merges[i]!]} ${symbols[merges[i + 1]!]}`);
   const special = {
     content: endOfText,
     single_word: false,
@@ -67,9 +77,9 @@ export function huggingFaceFiles(tokens: readonly string[], merges: readonly [st
       end_of_word_suffix: null,
       fuse_unk: false,
       byte_fallback: false,
-      ignore_merges: false,
+      ignore_merges: wholeWords,
       vocab,
-      merges: merges.map(([left, right]) => `${toSymbols(left)} ${toSymbols(right)}`),
+      merges: pairs,
     },
   };
   const config = {

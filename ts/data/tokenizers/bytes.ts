@@ -38,7 +38,7 @@ export class BytesTokenizer implements Tokenizer {
 
   files(): Record<string, string> {
     const tokens = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte));
-    return huggingFaceFiles(tokens, [], eos);
+    return huggingFaceFiles({ tokens, merges: new Uint32Array(), wholeWords: false, eos });
   }
 }
 
