@@ -18,7 +18,7 @@ if (isMainThread) {
   console.log("terminated");
 } else {
   const bytes = (text) => new Uint8Array(Buffer.from(text, "base64")).buffer;
-  const engine = new addon.NativeEngine(2);
+  const engine = new addon.NativeEngine("cpu", 2);
   const id = await engine.load(bytes(workerData.layout), workerData.programs.map(bytes));
   engine.play(id, Array(5000).fill({ program: "some" }), false, 1).then(() => parentPort.postMessage("finished"));
   setTimeout(() => parentPort.postMessage("playing"), 20);
