@@ -1,5 +1,6 @@
 // Configures and builds the native side with CMake into out/native, then puts the addon where the loader looks.
-// Options: --tests (native tests too), --sanitize address,undefined, --debug, --target NAME, --cuda.
+// Options: --tests (native tests too), --sanitize address,undefined, --debug, --target NAME,
+// --cuda (the GPU backend too, into out/cuda), --architectures "90a-real" (only these GPUs).
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, renameSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -21,16 +22,17 @@ function run(command, commandArgs) {
   if (r.status !== 0) process.exit(r.status ?? 1);
 }
 
-if (flag("--cuda")) {
-  console.error("error: the CUDA backend is not part of this version; `npm run build` builds the CPU engine.");
-  process.exit(1);
-}
-
 const sanitize = value("--sanitize") ?? "";
 const tests = flag("--tests") || sanitize !== "";
 // Without tests only the addon is built, and a folder configured with tests keeps them.
 const target = value("--target") ?? (tests ? undefined : "thalweg");
-const dir = value("--dir") ?? (sanitize ? "out/sanitize" : "out/native");
+const cuda = flag("--cuda");
+const dir = value("--dir") ?? (sanitize ? "out/sanitize" : cuda ? "out/cuda" : "out/native");
+if (cuda && spawnSync("nvcc", ["--version"]).error) {
+  console.error(`error: nvcc was not found. The CUDA backend needs the CUDA toolkit 13.0 or newer, with nvcc on the PATH;
+  running it needs only a driver. \`npm run build\` builds the CPU engine without it.`);
+  process.exit(1);
+}
 run("cmake", [
   "-S",
   ".",
@@ -40,6 +42,8 @@ run("cmake", [
   `-DTHALWEG_SANITIZE=${sanitize}`,
   ...(tests ? ["-DTHALWEG_TESTS=ON"] : []),
   `-DTHALWEG_ADDON=${sanitize ? "OFF" : "ON"}`,
+  `-DTHALWEG_CUDA=${cuda ? "ON" : "OFF"}`,
+  ...(value("--architectures") ? [`-DTHALWEG_CUDA_ARCHITECTURES=${value("--architectures")}`] : []),
   `-DTHALWEG_EMULATE_TILES=${sanitize ? "ON" : "OFF"}`,
 ]);
 run("cmake", ["--build", dir, "--parallel", String(availableParallelism()), ...(target ? ["--target", target] : [])]);

@@ -1,4 +1,5 @@
 import { configPositionals, defineCommand, defineGroup, jsonOption } from "../command.ts";
+import { comparePrograms } from "../compare_programs.ts";
 import { print, printJson } from "../output.ts";
 
 const run = defineCommand({
@@ -33,6 +34,10 @@ const program = defineCommand({
   positionals: configPositionals,
   options: {
     kind: { choices: ["accumulate", "update", "evaluate", "decode"] as const, default: "accumulate" as const },
+    compare: {
+      type: "string",
+      describe: "Two devices, e.g. cpu,cuda: run each command of a step on both and show where they differ.",
+    },
     json: jsonOption,
   },
   run: async (args) => {
@@ -42,6 +47,7 @@ const program = defineCommand({
       import("../../graph/program.ts"),
     ]);
     const { config } = await loadRunConfig(args.config, args.overrides);
+    if (args.compare !== undefined) return comparePrograms(config, args.compare, args.json);
     const found = (await planFromConfig(config)).built.programs[args.kind];
     if (!found) return print(`this run has no ${args.kind} program`);
     if (args.json) printJson(found);
