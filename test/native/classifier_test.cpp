@@ -1,48 +1,14 @@
 #include <limits>
 
+#include "test/native/classifier_reference.h"
 #include "test/native/command.h"
-#include "test/native/reference.h"
 
 using namespace check;
 
 namespace {
 
-struct Shape {
-  int64_t rows, columns, vocab;
-};
-const std::vector<Shape> kShapes = {{1, 1, 1},      {3, 7, 5},     {70, 48, 48},   {9, 64, 64},
-                                    {33, 168, 161}, {8, 257, 250}, {5, 5000, 4999}};
-
-struct Result {
-  Values loss, lse, dlogits;
-};
-
-/** loss_scale * d(sum of loss + z lse^2), rows with a negative target left out. */
-Result reference(const Shape& s, const Values& logits, const Values& targets, double z, double loss_scale) {
-  Result out;
-  for (int64_t r = 0; r < s.rows; r++) {
-    const double* x = logits.data() + r * s.columns;
-    double most = x[0], total = 0;
-    for (int64_t j = 0; j < s.vocab; j++) most = std::max(most, x[j]);
-    for (int64_t j = 0; j < s.vocab; j++) total += std::exp(x[j] - most);
-    const double lse = most + std::log(total);
-    const int64_t target = static_cast<int64_t>(targets[static_cast<size_t>(r)]);
-    out.lse.push_back(lse);
-    out.loss.push_back(target < 0 ? 0 : lse - x[target]);
-    for (int64_t j = 0; j < s.columns; j++) {
-      const double p = j < s.vocab ? std::exp(x[j] - lse) : 0;
-      const double grad = p * (1 + 2 * z * lse) - (j == target ? 1 : 0);
-      out.dlogits.push_back(target < 0 || j >= s.vocab ? 0 : loss_scale * grad);
-    }
-  }
-  return out;
-}
-
-Values random_targets(Random& random, const Shape& s) {
-  Values targets;
-  for (int64_t r = 0; r < s.rows; r++) targets.push_back(double(r % 4 == 2 ? -100 : random.integer(0, s.vocab - 1)));
-  return targets;
-}
+const std::vector<LogitsShape> kShapes = {{1, 1, 1},      {3, 7, 5},     {70, 48, 48},   {9, 64, 64},
+                                          {33, 168, 161}, {8, 257, 250}, {5, 5000, 4999}};
 
 Setting scaled(double loss_scale) {
   Setting setting;
@@ -53,29 +19,29 @@ Setting scaled(double loss_scale) {
 }  // namespace
 
 TEST("the float64 gradient of the classifier is the central difference of loss + zLoss lse^2") {
-  const Shape s = {4, 7, 5};
+  const LogitsShape s = {4, 7, 5};
   Random random(1);
   const Values x = random.normal(s.rows * s.columns, 2.0), targets = random_targets(random, s);
   const auto total = [&](const Values& at) {
-    const Result r = reference(s, at, targets, 0.01, 1);
+    const Classified r = classify(s, at, targets, 0.01, 1);
     double sum = 0;
     for (size_t i = 0; i < r.loss.size(); i++)
       if (targets[i] >= 0) sum += r.loss[i] + 0.01 * r.lse[i] * r.lse[i];
     return 0.5 * sum;
   };
-  check_gradient("logits", total, x, reference(s, x, targets, 0.01, 0.5).dlogits);
+  check_gradient("logits", total, x, classify(s, x, targets, 0.01, 0.5).dlogits);
 }
 
 TEST("classifier agrees with float64: loss, lse, gradient in place and not, ignored targets, padding") {
   on_every_path([](Isa isa, DType act) {
-    for (const Shape& s : kShapes)
+    for (const LogitsShape& s : kShapes)
       for (double z : {0.0, 1e-2})
         for (double spread : {1.0, 30.0}) {
           Random random(2);
           const double loss_scale = static_cast<float>(1.0 / 37);
           const Values values = random.normal(s.rows * s.columns, spread);
           const Buffer targets(DType::I32, {s.rows}, random_targets(random, s)), kept(act, {s.rows, s.columns}, values);
-          const Result want = reference(s, kept.get(), targets.get(), static_cast<float>(z), loss_scale);
+          const Classified want = classify(s, kept.get(), targets.get(), static_cast<float>(z), loss_scale);
           const double lse_scale = std::max(1.0, largest(want.lse));
           for (bool in_place : {false, true})
             same_bits_for_any_threads([&](int threads) {
@@ -99,7 +65,7 @@ TEST("classifier agrees with float64: loss, lse, gradient in place and not, igno
 
 TEST("without dlogits the logits are left alone and the losses have the same bits") {
   on_every_path([](Isa isa, DType act) {
-    const Shape s = {6, 5000, 4990};
+    const LogitsShape s = {6, 5000, 4990};
     Random random(3);
     const Buffer targets(DType::I32, {s.rows}, random_targets(random, s));
     const Buffer logits(act, {s.rows, s.columns}, random.normal(s.rows * s.columns));

@@ -1,35 +1,18 @@
 #include "test/native/command.h"
-#include "test/native/reference.h"
+#include "test/native/embedding_reference.h"
 
 using namespace check;
 
 namespace {
 
-struct Shape {
-  int64_t rows, vocab, dim;
-};
-const std::vector<Shape> kShapes = {{1, 1, 1}, {5, 3, 7}, {64, 200, 48}, {33, 17, 168}, {40, 9, 257}, {300, 5000, 64}};
-
-Values random_tokens(Random& random, const Shape& s) {
-  Values tokens;
-  for (int64_t r = 0; r < s.rows; r++) tokens.push_back(static_cast<double>(random.integer(0, s.vocab - 1)));
-  return tokens;
-}
-
-Values scatter(const Shape& s, const Values& tokens, const Values& dy) {
-  Values dweight(static_cast<size_t>(s.vocab * s.dim), 0.0);
-  for (int64_t r = 0; r < s.rows; r++)
-    for (int64_t i = 0; i < s.dim; i++)
-      dweight[static_cast<size_t>(tokens[static_cast<size_t>(r)]) * s.dim + i] +=
-          dy[static_cast<size_t>(r * s.dim + i)];
-  return dweight;
-}
+const std::vector<EmbeddingShape> kShapes = {{1, 1, 1},     {5, 3, 7},    {64, 200, 48},
+                                             {33, 17, 168}, {40, 9, 257}, {300, 5000, 64}};
 
 }  // namespace
 
 TEST("embedding copies rows, rounded to the compute precision, bit for bit") {
   on_every_path([](Isa isa, DType act) {
-    for (const Shape& s : kShapes) {
+    for (const EmbeddingShape& s : kShapes) {
       Random random(1);
       const Buffer tokens(DType::I32, {s.rows}, random_tokens(random, s));
       const Buffer weight(DType::F32, {s.vocab, s.dim}, random.normal(s.vocab * s.dim));
@@ -50,12 +33,12 @@ TEST("embedding copies rows, rounded to the compute precision, bit for bit") {
 
 TEST("embedding gradients are row sums per token, added, overwritten, or added unless first") {
   on_every_path([](Isa isa, DType act) {
-    for (const Shape& s : kShapes) {
+    for (const EmbeddingShape& s : kShapes) {
       Random random(2);
       const Buffer tokens(DType::I32, {s.rows}, random_tokens(random, s));
       const Buffer dy(act, {s.rows, s.dim}, random.normal(s.rows * s.dim));
       const Buffer before(DType::F32, {s.vocab, s.dim}, random.normal(s.vocab * s.dim));
-      const Values sums = scatter(s, tokens.get(), dy.get());
+      const Values sums = scatter_rows(s, tokens.get(), dy.get());
       for (int mode : {0, 1, 2})
         for (int first : {0, 1}) {
           Setting setting;
@@ -75,7 +58,7 @@ TEST("embedding gradients are row sums per token, added, overwritten, or added u
 }
 
 TEST("a large vocabulary is zeroed where no token occurs") {
-  const Shape s = {7, 131, 65536 + 16};  // past the size from which zeros are streamed
+  const EmbeddingShape s = {7, 131, 65536 + 16};  // past the size from which zeros are streamed
   for (Isa isa : available_paths()) {
     Random random(3);
     const Buffer tokens(DType::I32, {s.rows}, random_tokens(random, s));
@@ -83,12 +66,12 @@ TEST("a large vocabulary is zeroed where no token occurs") {
     const Buffer dweight(DType::F32, {s.vocab, s.dim});
     run_op<ops::EmbeddingBackward>(isa, 2, {tokens, dy, dweight}, {0});
     dweight.check_guards();
-    check_close("dweight", dweight.get(), scatter(s, tokens.get(), dy.get()), {1e-6, 1e-6});
+    check_close("dweight", dweight.get(), scatter_rows(s, tokens.get(), dy.get()), {1e-6, 1e-6});
   }
 }
 
 TEST("the embedding gradient is the central difference of the embedding") {
-  const Shape s = {6, 4, 3};
+  const EmbeddingShape s = {6, 4, 3};
   Random random(4);
   const Values tokens = random_tokens(random, s), dy = random.normal(s.rows * s.dim);
   const auto loss = [&](const Values& weight) {
@@ -99,7 +82,7 @@ TEST("the embedding gradient is the central difference of the embedding") {
                  weight[static_cast<size_t>(tokens[static_cast<size_t>(r)]) * s.dim + i];
     return total;
   };
-  check_gradient("weight", loss, random.normal(s.vocab * s.dim), scatter(s, tokens, dy));
+  check_gradient("weight", loss, random.normal(s.vocab * s.dim), scatter_rows(s, tokens, dy));
 }
 
 TEST("a token outside the vocabulary is an error naming row and token, and nothing is written") {

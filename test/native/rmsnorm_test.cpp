@@ -1,5 +1,5 @@
 #include "test/native/command.h"
-#include "test/native/reference.h"
+#include "test/native/rmsnorm_reference.h"
 
 using namespace check;
 
@@ -12,77 +12,18 @@ struct Shape {
 };
 const std::vector<Shape> kShapes = {{1, 1}, {3, 7}, {130, 48}, {9, 64}, {70, 168}, {150, 257}, {5, 20000}};
 
-/** y and rstd of rows of `dim`. */
-Values forward(const Values& x, const Values& weight, double eps, Values* rstd = nullptr) {
-  const size_t dim = weight.size();
-  Values y(x.size());
-  for (size_t r = 0; r < x.size() / dim; r++) {
-    double squares = 0;
-    for (size_t i = 0; i < dim; i++) squares += x[r * dim + i] * x[r * dim + i];
-    const double scale = 1 / std::sqrt(squares / static_cast<double>(dim) + eps);
-    if (rstd != nullptr) rstd->push_back(scale);
-    for (size_t i = 0; i < dim; i++) y[r * dim + i] = x[r * dim + i] * scale * weight[i];
-  }
-  return y;
-}
-
-struct Gradients {
-  Values dx, dweight;
-  double terms = 0;  // largest of the two terms whose difference is dx
-};
-Gradients backward(const Values& x, const Values& weight, const Values& rstd, const Values& dy) {
-  const size_t dim = weight.size();
-  Gradients g{Values(x.size()), Values(dim, 0.0), 0.0};
-  for (size_t r = 0; r < rstd.size(); r++) {
-    double product = 0;
-    for (size_t i = 0; i < dim; i++) product += dy[r * dim + i] * weight[i] * x[r * dim + i];
-    for (size_t i = 0; i < dim; i++) {
-      const size_t at = r * dim + i;
-      g.dx[at] = rstd[r] * (dy[at] * weight[i] - x[at] * rstd[r] * rstd[r] * product / static_cast<double>(dim));
-      g.dweight[i] += dy[at] * x[at] * rstd[r];
-      g.terms = std::max(g.terms, std::fabs(rstd[r] * dy[at] * weight[i]));
-    }
-  }
-  return g;
-}
-
-/** Rows [q heads | k heads | v heads] cut into vectors of headDim; the query and key vectors come out, by head. */
-struct Heads {
-  int64_t rows, heads, kv, dim;
-  int64_t width() const { return (heads + 2 * kv) * dim; }
-  Values take(const Values& packed, int64_t first, int64_t count) const {
-    Values out;
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t i = 0; i < count * dim; i++)
-        out.push_back(packed[static_cast<size_t>(r * width() + first * dim + i)]);
-    return out;
-  }
-  Values join(const Values& q, const Values& k, const Values& v) const {
-    Values out;
-    for (int64_t r = 0; r < rows; r++) {
-      const auto append = [&](const Values& from, int64_t count) {
-        out.insert(out.end(), from.begin() + r * count * dim, from.begin() + (r + 1) * count * dim);
-      };
-      append(q, heads);
-      append(k, kv);
-      append(v, kv);
-    }
-    return out;
-  }
-};
-
 }  // namespace
 
 TEST("the float64 gradient of RMSNorm is the central difference of its forward") {
   Random random(1);
   const Values x = random.normal(3 * 7), weight = random.normal(7, 0.3, 1.0), dy = random.normal(3 * 7);
   Values rstd;
-  forward(x, weight, kEps, &rstd);
-  const Gradients g = backward(x, weight, rstd, dy);
+  rmsnorm_forward(x, weight, kEps, &rstd);
+  const NormGradients g = rmsnorm_backward(x, weight, rstd, dy);
   check_gradient(
-      "x", [&](const Values& at) { return inner(dy, forward(at, weight, kEps)); }, x, g.dx);
+      "x", [&](const Values& at) { return inner(dy, rmsnorm_forward(at, weight, kEps)); }, x, g.dx);
   check_gradient(
-      "weight", [&](const Values& at) { return inner(dy, forward(x, at, kEps)); }, weight, g.dweight);
+      "weight", [&](const Values& at) { return inner(dy, rmsnorm_forward(x, at, kEps)); }, weight, g.dweight);
 }
 
 TEST("rmsnorm agrees with float64") {
@@ -93,7 +34,7 @@ TEST("rmsnorm agrees with float64") {
       const Buffer weight(DType::F32, {s.dim}, random.normal(s.dim, 0.3, 1.0));
       Values rstd_want;
       const double eps = static_cast<float>(kEps);
-      const Values want = forward(x.get(), weight.get(), eps, &rstd_want);
+      const Values want = rmsnorm_forward(x.get(), weight.get(), eps, &rstd_want);
       same_bits_for_any_threads([&](int threads) {
         const Buffer y(act, {s.rows, s.dim}), rstd(DType::F32, {s.rows});
         run_op<ops::Rmsnorm>(isa, threads, {x, weight, y, rstd}, {kEps});
@@ -118,9 +59,9 @@ TEST("the gradient of rmsnorm agrees with float64, with and without addend, in p
           const Buffer addend(act, {s.rows, s.dim}, random.normal(s.rows * s.dim));
           const Buffer before(DType::F32, {s.dim}, random.normal(s.dim));
           Values rstd_values;
-          forward(x.get(), weight.get(), kEps, &rstd_values);
+          rmsnorm_forward(x.get(), weight.get(), kEps, &rstd_values);
           const Buffer rstd(DType::F32, {s.rows}, rstd_values), dy_kept(act, {s.rows, s.dim}, dy_values);
-          Gradients want = backward(x.get(), weight.get(), rstd.get(), dy_kept.get());
+          NormGradients want = rmsnorm_backward(x.get(), weight.get(), rstd.get(), dy_kept.get());
           if (with_addend) want.dx = added(true, addend.get(), want.dx);
           const double scale = want.terms + largest(want.dx);
           same_bits_for_any_threads([&](int threads) {
@@ -164,10 +105,10 @@ TEST("qkNorm normalises query and key heads, copies values, and its gradient agr
       const Buffer dy_kept(act, shape, dy_values);
       Values q_rstd, k_rstd;
       const double eps = static_cast<float>(kEps);
-      const Values q = forward(xq, qw.get(), eps, &q_rstd), k = forward(xk, kw.get(), eps, &k_rstd);
+      const Values q = rmsnorm_forward(xq, qw.get(), eps, &q_rstd), k = rmsnorm_forward(xk, kw.get(), eps, &k_rstd);
       const Values want = s.join(q, k, s.take(x.get(), s.heads + s.kv, s.kv));
-      const Gradients gq = backward(xq, qw.get(), q_rstd, s.take(dy_kept.get(), 0, s.heads));
-      const Gradients gk = backward(xk, kw.get(), k_rstd, s.take(dy_kept.get(), s.heads, s.kv));
+      const NormGradients gq = rmsnorm_backward(xq, qw.get(), q_rstd, s.take(dy_kept.get(), 0, s.heads));
+      const NormGradients gk = rmsnorm_backward(xk, kw.get(), k_rstd, s.take(dy_kept.get(), s.heads, s.kv));
       const Values want_dx = s.join(gq.dx, gk.dx, s.take(dy_kept.get(), s.heads + s.kv, s.kv));
       same_bits_for_any_threads([&](int threads) {
         const std::vector<double> sizes = {double(s.heads), double(s.kv), double(s.dim)};

@@ -4,6 +4,15 @@
 /** Functions of the special function unit, with their error on the GPU; the host's are exact to rounding. */
 namespace thalweg::cuda {
 
+/** x * y rounded: never fused with a sum that follows. */
+DEVICE float multiply_rounded(float x, float y) {
+#if defined(__CUDACC__)
+  return __fmul_rn(x, y);
+#else
+  return x * y;
+#endif
+}
+
 /** 2^x, relative error 2^-22; -inf gives 0. */
 DEVICE float exp2_fast(float x) {
 #if defined(__CUDACC__)
