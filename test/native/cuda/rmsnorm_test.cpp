@@ -12,7 +12,7 @@ struct Shape {
 };
 // Ragged; a warp a row with 1, 2, 4 and 8 vectors a lane; a block a row; a row no block can hold; several partials.
 const std::vector<Shape> kShapes = {{1, 1},    {3, 7},    {33, 257}, {20, 64},  {70, 168}, {9, 512},
-                                    {3, 1000}, {2, 2048}, {3, 2064}, {2, 6000}, {1, 20000}};
+                                    {3, 1000}, {2, 2048}, {3, 2064}, {2, 6000}, {1, 16392}};
 
 }  // namespace
 
