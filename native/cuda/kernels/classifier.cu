@@ -58,20 +58,14 @@ struct Online {
   float most = kLowest, sum = 0.0f;
 
   template <int N>
-  DEVICE void add(const Floats<N> (&values)[kInFlight]) {
+  DEVICE void add(const Floats<N>& values) {
     float peak = most;
     UNROLL
-    for (int k = 0; k < kInFlight; k++) {
-      UNROLL
-      for (int i = 0; i < N; i++) peak = fmaxf(peak, values[k][i]);
-    }
+    for (int i = 0; i < N; i++) peak = fmaxf(peak, values[i]);
     sum *= exp2_fast((most - peak) * kLog2E);
     most = peak;
     UNROLL
-    for (int k = 0; k < kInFlight; k++) {
-      UNROLL
-      for (int i = 0; i < N; i++) sum += exp2_fast((values[k][i] - peak) * kLog2E);
-    }
+    for (int i = 0; i < N; i++) sum += exp2_fast((values[i] - peak) * kLog2E);
   }
 };
 
@@ -84,19 +78,13 @@ DEVICE Online read_row(const Rows<T>& p, const T* x, Vector<T, N>* kept) {
     UNROLL
     for (int k = 0; k < kInFlight; k++)
       if (first + k * kStep < p.vocab) held[k] = load<N>(x + first + k * kStep);
-    Floats<N> values[kInFlight];
     UNROLL
     for (int k = 0; k < kInFlight; k++) {
       const int column = first + k * kStep;
-      if (column < p.vocab) {
-        values[k] = masked(unpack(held[k]), column, p.vocab);
-        if constexpr (Kept) kept[column / N] = held[k];
-      } else {
-        UNROLL
-        for (int i = 0; i < N; i++) values[k][i] = -INFINITY;
-      }
+      if (column >= p.vocab) continue;
+      if constexpr (Kept) kept[column / N] = held[k];
+      online.add(masked(unpack(held[k]), column, p.vocab));
     }
-    online.add(values);
   }
   return online;
 }

@@ -25,27 +25,26 @@ constexpr int kPiece = 32;      // sorted rows of a block
 constexpr int kZeroedRows = 8;  // rows of dweight a block looks at
 
 template <class From, class To, int N>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMostThreads, 4)  // without the 4 ptxas spills for a fifth block
     embedding_kernel(const int32_t* tokens, const From* weight, To* y, int64_t rows, int64_t vocab, int64_t dim,
                      Fault* fault) {
   const int64_t column = owned_column() * N, first = static_cast<int64_t>(blockIdx.x) * kRowsInFlight;
   if (column >= dim) return;
-  Floats<N> held[kRowsInFlight] = {};
-  bool valid[kRowsInFlight];
+  int32_t token[kRowsInFlight];  // or -1
   UNROLL
   for (int k = 0; k < kRowsInFlight; k++) {
-    valid[k] = first + k < rows;
-    if (!valid[k]) continue;
-    const int32_t token = tokens[first + k];
-    valid[k] = token >= 0 && token < vocab;
-    if (valid[k])
-      held[k] = load_floats<N>(weight + token * dim + column);
-    else if (column == 0)
-      note_fault(fault, Fault::kToken, first + k, token, vocab);
+    token[k] = first + k < rows ? tokens[first + k] : -1;
+    if (first + k >= rows || (token[k] >= 0 && token[k] < vocab)) continue;
+    if (column == 0) note_fault(fault, Fault::kToken, first + k, token[k], vocab);
+    token[k] = -1;
   }
+  Floats<N> held[kRowsInFlight] = {};
   UNROLL
   for (int k = 0; k < kRowsInFlight; k++)
-    if (valid[k]) store_floats<N>(y + (first + k) * dim + column, held[k]);
+    if (token[k] >= 0) held[k] = load_floats<N>(weight + token[k] * dim + column);
+  UNROLL
+  for (int k = 0; k < kRowsInFlight; k++)
+    if (token[k] >= 0) store_floats<N>(y + (first + k) * dim + column, held[k]);
 }
 
 template <class From, class To>

@@ -1,5 +1,5 @@
 #include "native/cuda/kernels/floats.cuh"
-#include "native/cuda/kernels/rows.cuh"
+#include "native/cuda/kernels/partials.cuh"
 #include "native/cuda/reduce.h"
 
 /**
