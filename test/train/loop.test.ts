@@ -19,10 +19,8 @@ function rig(replace: Partial<LoopOptions> = {}) {
   const options: LoopOptions = {
     machine,
     nextBatch: async () => fakeBatch(given++),
-    schedule,
-    milestones: planMilestones(smallConfig(), schedule, 42),
+    plan: { schedule, milestones: planMilestones(smallConfig(), schedule, 42), end: 42 },
     from: { step: 0, tokens: 0, cursor: { position: 0, offset: 0 }, evaluated: true },
-    end: 42,
     logEvery: 1,
     peakFlops: 1e9,
     flopsPerToken: 1000,

@@ -3,6 +3,7 @@ import { ExitCode } from "../base/errors.ts";
 import { type LoadedConfig, loadRunConfig } from "../config/load.ts";
 import { formatDryRun } from "../report/dry_run.ts";
 import { planRun as checkSchedule } from "../schedule/index.ts";
+import { orderDecay } from "../train/control.ts";
 import { progressReporter } from "../train/progress.ts";
 import { silentReporter } from "../train/reporter.ts";
 import type { DriftPolicy } from "../train/resume.ts";
@@ -33,11 +34,15 @@ export async function runTrainCommand(args: TrainArguments): Promise<number> {
   using signals = new StopSignals({
     onFirst: (name) => note(`${name}: saving the last finished step; a second one stops at once`),
   }).install();
+  const runDir = args.out ?? join("runs", loaded.config.name);
+  const decayNow = () => void orderDecay(runDir, {}).catch((error: Error) => note(`SIGUSR2: ${error.message}`));
+  process.on("SIGUSR2", decayNow);
+  using _ = { [Symbol.dispose]: () => void process.off("SIGUSR2", decayNow) };
   const result = await runTraining({
     config: loaded.config,
     sources: loaded.sources,
     versions: { thalweg: version(), node: process.versions.node },
-    runDir: args.out ?? join("runs", loaded.config.name),
+    runDir,
     resume: args.resume,
     onDrift: args["on-drift"],
     initFrom: args["init-from"],

@@ -169,3 +169,20 @@ export const interruptionSchema = z
   })
   .superRefine(checkDescent);
 export type Interruption = z.output<typeof interruptionSchema>;
+
+/** What `thalweg decay` asks for: a decay from wherever a run is. At most one way to say how long; default a tenth so far. */
+export const decayRequestSchema = z
+  .strictObject({
+    steps: z.int().positive().optional().describe("Length in steps."),
+    tokens: z.number().positive().optional().describe("Length in tokens."),
+    hours: z.number().positive().optional().describe("Length in hours at the speed measured so far."),
+    until: z.iso.datetime({ offset: true, local: true }).optional().describe("Time by which it must be over."),
+    ...descentFields,
+    next: z.enum(["stop", "go_on"]).default("stop").describe("After it: stop, or go on with what was interrupted."),
+  })
+  .superRefine((request, context) => {
+    checkDescent(request, context);
+    const ways = (["steps", "tokens", "hours", "until"] as const).filter((way) => request[way] !== undefined);
+    if (ways.length > 1) exactlyOne(["steps", "tokens", "hours", "until"])(request, context);
+  });
+export type DecayRequest = z.output<typeof decayRequestSchema>;

@@ -11,7 +11,7 @@ import {
   warmupSchema,
 } from "./schedule_parts.ts";
 
-export type { DecaySpec, Interruption, Level, WarmupSpec } from "./schedule_parts.ts";
+export type { DecayRequest, DecaySpec, Interruption, Level, WarmupSpec } from "./schedule_parts.ts";
 
 export const scheduleShapes = [
   "constant",

@@ -4,6 +4,7 @@ import type { RunConfig } from "../config/schema.ts";
 import type { CheckpointState, LineageEntry } from "./checkpoint_state.ts";
 import type { Checkpoint } from "./checkpoint_verify.ts";
 import type { RunData } from "./datasets.ts";
+import { withLiveDecays } from "./live_decay.ts";
 import type { DataCursor } from "./loop.ts";
 import { resolveModel } from "./model_config.ts";
 import { type AskedRun, type DriftPolicy, resolveDrift, shapeDifferences } from "./resume.ts";
@@ -63,7 +64,8 @@ function askedRun(config: RunConfig, data: RunData): AskedRun {
 function goOn(options: BeginOptions, data: RunData, start: Start, checkpoint: Checkpoint, dataHash: string): Beginning {
   const { state, path } = checkpoint;
   const { end: savedEnd } = runSchedule(state.config, state.model);
-  const asked = { ...askedRun(options.config, data), savedEnd };
+  const wanted = withLiveDecays(options.config, state.lineage);
+  const asked = { ...askedRun(wanted, data), savedEnd };
   const { config, reason, changed } = resolveDrift({ path, state }, asked, options.onDrift ?? "refuse");
   const plan = planRun(config, dataFacts(data, config.batch.length), {
     savedMicroBatch: state.microBatch,
@@ -101,6 +103,13 @@ function fork(options: BeginOptions, data: RunData, start: Start, checkpoint: Ch
   const sameData = state.data.hash === dataHash && state.config.batch.length === options.config.batch.length;
   const point = pointOf(state);
   const from = sameData ? point : { ...point, cursor: zero };
-  const entry: LineageEntry = { fromStep: state.step, reason: "fork", parent: resolve(path), ...scheduleOf(plan) };
+  const spec = options.config.schedule.lr.interruptions?.find((cut) => cut.at === state.step);
+  const entry: LineageEntry = {
+    fromStep: state.step,
+    reason: "fork",
+    parent: resolve(path),
+    ...scheduleOf(plan),
+    ...(spec === undefined ? {} : { spec }),
+  };
   return { start, plan, from, lineage: extendLineage(state.lineage, entry), dataHash };
 }

@@ -1,3 +1,4 @@
+import type { Interruption } from "../config/schedule_parts.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { LlamaConfig } from "../model/llama.ts";
 import type { Occasion } from "./records.ts";
@@ -13,13 +14,18 @@ export const NUMERICS_VERSION = 1;
 /** One stretch of a run's history: from `fromStep` on, these values held. */
 export interface LineageEntry {
   fromStep: number;
-  /** start: new weights; init: weights from a file; fork: another run's state under a new plan; others: a resume. */
-  reason: "start" | "init" | "fork" | "resume" | "replace" | "extend";
+  /**
+   * start: new weights; init: weights from a file; fork: another run's state under a new plan; decay: ordered while the run was
+   * under way; others: a resume.
+   */
+  reason: "start" | "init" | "fork" | "resume" | "replace" | "extend" | "decay";
   /** The checkpoint it went on from, as it was named; null at a start. */
   parent: string | null;
   scheduleHash: string;
   /** Canonical text of the schedule spec and its units; with the step it gives every realised value. */
   schedule: string;
+  /** The decay that begins here, for `decay` and for a fork that begins with one. */
+  spec?: Interruption;
   /** Fields of the configuration that changed here, for `replace`. */
   changed?: string[];
 }

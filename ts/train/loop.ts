@@ -15,16 +15,23 @@ export interface DataCursor {
   offset: number;
 }
 
+/** What a run does at each step, as far as it can change under way. */
+export interface LoopPlan {
+  schedule: Schedule;
+  milestones: MilestonePlan;
+  /** Last step; null for an open run. */
+  end: number | null;
+}
+
 export interface LoopOptions {
   machine: Machine;
   /** The next step's batch; null when the data has ended and the policy is to stop. */
   nextBatch: () => Promise<Batch | null>;
-  schedule: Schedule;
-  milestones: MilestonePlan;
+  plan: LoopPlan;
+  /** Asked before each step: another plan from there on, or null. What came before stays as it was. */
+  redirect?: ((step: number) => Promise<LoopPlan | null>) | undefined;
   /** Finished updates when the loop starts, their tokens, and what was done after them already. */
   from: { step: number; tokens: number; cursor: DataCursor; evaluated: boolean };
-  /** Last step; null for an open run. */
-  end: number | null;
   /** Steps between calls of reporter.step; slow steps are reported every few seconds all the same. */
   logEvery: number;
   /** FLOPs per second that count as 100%; null when not known. */
@@ -80,6 +87,7 @@ const ignore = (): void => undefined;
  */
 export class TrainingLoop {
   readonly #o: LoopOptions;
+  #plan: LoopPlan;
   #issued: number;
   #issuedTokens: number;
   #done: { step: number; tokens: number; cursor: DataCursor };
@@ -91,6 +99,7 @@ export class TrainingLoop {
 
   constructor(options: LoopOptions) {
     this.#o = options;
+    this.#plan = options.plan;
     const { step, tokens, cursor } = options.from;
     this.#issued = step;
     this.#issuedTokens = tokens;
@@ -98,12 +107,13 @@ export class TrainingLoop {
   }
 
   async run(): Promise<LoopResult> {
-    const { end, signal, milestones, from } = this.#o;
+    const { signal, from } = this.#o;
     let stoppedBy: LoopResult["stoppedBy"] = "end";
-    const unfinished = from.evaluated ? null : milestones.at(from.step);
+    const unfinished = from.evaluated ? null : this.#plan.milestones.at(from.step);
     if (unfinished?.evaluate) await this.#evaluate(unfinished);
-    while (end === null || this.#issued < end) {
+    while (this.#plan.end === null || this.#issued < this.#plan.end) {
       if (signal.aborted) break;
+      await this.#turn();
       const batch = await this.#o.nextBatch();
       if (batch === null) {
         stoppedBy = "data";
@@ -112,18 +122,29 @@ export class TrainingLoop {
       const previous = this.#inFlight;
       this.#inFlight = this.#issue(batch);
       if (previous) await this.#settle(previous);
-      const milestone = milestones.at(this.#issued);
+      const milestone = this.#plan.milestones.at(this.#issued);
       if (milestone) await this.#reach(milestone);
     }
     await this.#drain();
-    if (signal.aborted && this.#done.step !== end) stoppedBy = "signal";
+    if (signal.aborted && this.#done.step !== this.#plan.end) stoppedBy = "signal";
     await this.#finish(stoppedBy);
     return { step: this.#done.step, tokens: this.#done.tokens, stoppedBy, finalLoss: this.#finalLoss };
   }
 
+  /** Takes another plan, if there is one, and does what that plan does at this step; never at a step that saved already. */
+  async #turn(): Promise<void> {
+    if (this.#issued === 0 || this.#plan.milestones.at(this.#issued)?.save) return;
+    const plan = (await this.#o.redirect?.(this.#issued)) ?? null;
+    if (plan === null) return;
+    await this.#drain();
+    this.#plan = plan;
+    const milestone = plan.milestones.at(this.#issued);
+    if (milestone) await this.#reach(milestone);
+  }
+
   #issue(batch: Batch): IssuedStep {
-    const { machine, schedule, signal } = this.#o;
-    const lr = schedule.valueAt(this.#issued);
+    const { machine, signal } = this.#o;
+    const lr = this.#plan.schedule.valueAt(this.#issued);
     const numbers = machine.step(batch, this.#issued, lr, signal);
     numbers.catch(ignore); // awaited one step later: until then a failure must not count as unhandled
     this.#issued += 1;
@@ -147,7 +168,8 @@ export class TrainingLoop {
   }
 
   #report(record: StepRecord): void {
-    const { end, logEvery, reporter } = this.#o;
+    const { logEvery, reporter } = this.#o;
+    const { end } = this.#plan;
     const due = record.step % logEvery === 0 || record.step === end || this.#clock - this.#reported > longestSilence;
     if (!due) return;
     this.#reported = this.#clock;
@@ -161,9 +183,9 @@ export class TrainingLoop {
     this.#clock = now;
     this.#secondsPerStep = this.#secondsPerStep === null ? seconds : 0.95 * this.#secondsPerStep + 0.05 * seconds;
     const tokensPerSecond = (tokens - this.#done.tokens) / seconds;
-    const { peakFlops, flopsPerToken, schedule } = this.#o;
+    const { peakFlops, flopsPerToken } = this.#o;
     const share = peakFlops === null ? null : (tokensPerSecond * flopsPerToken) / peakFlops;
-    const phase = schedule.phaseAt(step - 1).kind;
+    const phase = this.#plan.schedule.phaseAt(step - 1).kind;
     return { type: "step", step, tokens, loss, lr, gradNorm: norm, tokensPerSecond, share, phase, epoch };
   }
 
@@ -196,19 +218,19 @@ export class TrainingLoop {
     if (milestone.evaluate) await this.#evaluate(milestone);
     const { step, tokens, cursor } = this.#done;
     const { occasion, budget } = milestone;
-    if (milestone.save) await this.#o.save({ step, tokens, cursor, occasion, budget }, step === this.#o.end);
+    if (milestone.save) await this.#o.save({ step, tokens, cursor, occasion, budget }, step === this.#plan.end);
     this.#clock = performance.now();
   }
 
   async #evaluate({ step, occasion, budget }: Milestone): Promise<void> {
-    const { signal, schedule, evaluate } = this.#o;
+    const { signal, evaluate } = this.#o;
     if (signal.aborted || evaluate === null) return;
     const measured = await evaluate(signal).catch((error: unknown) => {
       if (signal.aborted) return null;
       throw error;
     });
     if (measured === null) return;
-    const lr = schedule.valueAt(Math.max(0, step - 1));
+    const lr = this.#plan.schedule.valueAt(Math.max(0, step - 1));
     const { loss, tokens: evaluatedTokens } = measured;
     const { tokens } = this.#done;
     const record: EvaluationRecord = { type: "evaluation", step, tokens, loss, evaluatedTokens, occasion, budget, lr };
@@ -220,7 +242,7 @@ export class TrainingLoop {
   async #finish(stoppedBy: LoopResult["stoppedBy"]): Promise<void> {
     const { step, tokens, cursor } = this.#done;
     if (stoppedBy === "end" || step === this.#o.from.step) return;
-    const due = this.#o.milestones.at(step);
+    const due = this.#plan.milestones.at(step);
     const occasion = stoppedBy === "data" ? "final" : due?.save ? due.occasion : "signal";
     if (stoppedBy === "data" && !due?.evaluate)
       await this.#evaluate({ step, occasion, budget: null, evaluate: true, save: true });

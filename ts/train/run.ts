@@ -13,6 +13,7 @@ import { huggingFaceConfig } from "./hf_config.ts";
 import { type LoopResult, type SavePoint, TrainingLoop } from "./loop.ts";
 import { planMilestones } from "./milestones.ts";
 import { type CheckpointRecord, type EvaluationRecord, METRICS_VERSION, type WarningRecord } from "./records.ts";
+import { Redirect } from "./redirect.ts";
 import { type Reporter, silentReporter } from "./reporter.ts";
 import { lockRunFolder, writeRunFile } from "./run_folder.ts";
 import { RunLog } from "./run_log.ts";
@@ -66,9 +67,9 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
 }
 
 async function openLog(options: RunOptions, beginning: Beginning, { engine }: LoadedRun): Promise<RunLog> {
-  const { runDir, reporter = silentReporter, sources = {}, versions = {} } = options;
-  const { start, plan, from, lineage } = beginning;
-  const { config, dryRun, microBatch } = plan;
+  const { runDir, reporter = silentReporter } = options;
+  const { start, plan, from } = beginning;
+  const { config, dryRun } = plan;
   const startedAt = Date.now();
   const ownPast = start.kind === "resume" && start.own;
   if (ownPast) await supersedeAfter(`${runDir}/checkpoints`, from.step);
@@ -87,13 +88,24 @@ async function openLog(options: RunOptions, beginning: Beginning, { engine }: Lo
     tensorboard: config.log.tensorboard,
     reporter,
   });
+  await describeRun(options, beginning, engine, startedAt);
+  return log;
+}
+
+/** Writes run.json: the configuration, the device, the lineage as it stands. */
+async function describeRun(
+  { runDir, sources = {}, versions = {} }: RunOptions,
+  { plan, lineage }: Beginning,
+  { info: device }: LoadedRun["engine"],
+  startedAt: number,
+): Promise<void> {
+  const { config, microBatch } = plan;
+  const at = new Date(startedAt).toISOString();
   const { name } = config;
-  const time = new Date(startedAt).toISOString();
-  const device = engine.info;
   await writeRunFile(runDir, {
     version: 1,
     name,
-    startedAt: time,
+    startedAt: at,
     config,
     sources,
     versions,
@@ -101,7 +113,6 @@ async function openLog(options: RunOptions, beginning: Beginning, { engine }: Lo
     microBatch,
     lineage,
   });
-  return log;
 }
 
 async function train(
@@ -123,22 +134,34 @@ async function train(
   const loader = trainingLoader(data, beginning);
   const saver = openSaver(options, data, beginning, log);
   const own = start.kind === "resume" && start.own;
+  // A decay that begins where the run was forked needs the loss it began with.
+  const cutsIn = config.schedule.lr.interruptions?.some((cut) => cut.at === from.step) ?? false;
+  const startedAt = Date.now();
+  const redirect = new Redirect({
+    runDir: options.runDir,
+    beginning,
+    record: (record) => log.record(record),
+    note: (text) => reporter.note(text),
+    onTurn: (now) => describeRun(options, now, engine, startedAt),
+  });
   const loop = new TrainingLoop({
     machine,
     nextBatch: () => loader.next(config.batch.sequences),
-    schedule,
-    milestones: planMilestones(config, schedule, end),
-    from: { ...from, evaluated: !own || log.evaluations.some((e) => e.step === from.step) },
-    end,
+    plan: { schedule, milestones: planMilestones(config, schedule, end), end },
+    redirect: (step) => redirect.take(step),
+    from: { ...from, evaluated: !(own || cutsIn) || log.evaluations.some((e) => e.step === from.step) },
     peakFlops: options.measurePeak === false ? null : await peakOf(engine, plan),
     flopsPerToken: dryRun.flopsPerToken,
     logEvery: config.log.every,
     detectors,
     reporter,
-    record: (record) => log.record(record),
+    record: (record) => {
+      redirect.observe(record);
+      log.record(record);
+    },
     evaluate: evaluator(data, plan, loaded),
     save: (at, required) => {
-      const state = stateOf(beginning, at, engine.info.deviceClass);
+      const state = stateOf(redirect.current, at, engine.info.deviceClass);
       const copy = () => machine.snapshot();
       return required ? saver.saveRequired(state, copy) : saver.save(state, copy);
     },

@@ -3,6 +3,7 @@ import { bench } from "./bench.ts";
 import { compare } from "./compare.ts";
 import { config } from "./config.ts";
 import { data } from "./data.ts";
+import { decay } from "./decay.ts";
 import { doctor } from "./doctor.ts";
 import { evaluate } from "./eval.ts";
 import { generate } from "./generate.ts";
@@ -22,6 +23,7 @@ export const commands: readonly CommandModule[] = [
   generate,
   data,
   schedule,
+  decay,
   study,
   compare,
   inspect,
