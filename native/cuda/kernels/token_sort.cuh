@@ -43,12 +43,12 @@ DEVICE uint32_t key_at(const SortPass& p, int64_t i) {
 
 /** Lanes with this lane's digit; 0 for lanes that hold no row. */
 DEVICE uint32_t lanes_with(uint32_t digit, bool valid) {
-  uint32_t same = ballot(valid);
+  uint32_t same = warp_ballot(valid);
   if (!valid) same = 0;
   UNROLL
   for (int b = 0; b < kDigitBits; b++) {
     const bool bit = (digit >> b & 1) != 0;
-    const uint32_t votes = ballot(bit);
+    const uint32_t votes = warp_ballot(bit);
     same &= bit ? votes : ~votes;
   }
   return same;

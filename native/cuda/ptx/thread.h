@@ -97,7 +97,7 @@ DEVICE double shuffle_xor(double value, int mask) {
 }
 
 /** Bit i = predicate of lane i. */
-DEVICE uint32_t ballot(bool predicate) {
+DEVICE uint32_t warp_ballot(bool predicate) {
 #if defined(__CUDACC__)
   return __ballot_sync(0xFFFFFFFFu, predicate);
 #else

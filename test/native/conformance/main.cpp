@@ -1,0 +1,39 @@
+// Prints a JSON line for each conformance case: { "name", "tolerance", "words" } or { "name", "skipped" } or { "name",
+// "error" }, after a line about the device. tools/gpu/conformance.mjs compares the SIMT machine's with a GPU's.
+#include <cstdio>
+
+#include "native/base/error.h"
+#include "native/cuda/runtime.h"
+#include "test/native/conformance/case.h"
+
+int main() {
+  using namespace conformance;
+  const cuda::DeviceProperties device = cuda::select_device(0);
+  std::printf("{\"device\":\"%s\",\"name\":\"%s\",\"capability\":%d,\"multiprocessors\":%d,\"driver\":\"%s\"}\n",
+              cuda::device_kind(), device.name.c_str(), device.target.capability, device.target.multiprocessors,
+              device.driver.c_str());
+  add_warp_cases();
+  add_hopper_cases();
+  const auto stream = cuda::make_stream();
+  for (const auto& each : cases()) {
+    std::printf("{\"name\":\"%s\",", each.name.c_str());
+    // The instructions of sm_90a exist on 9.0 only; later architectures have others.
+    if (each.capability == 90 ? device.target.capability != 90 : device.target.capability < each.capability) {
+      std::printf("\"skipped\":\"needs compute capability %d\"}\n", each.capability);
+      continue;
+    }
+    try {
+      const Words words = each.run(*stream);
+      std::printf("\"tolerance\":%g,\"words\":[", each.tolerance);
+      for (size_t i = 0; i < words.size(); i++) std::printf("%s%u", i ? "," : "", words[i]);
+      std::printf("]}\n");
+    } catch (const Error& e) {
+      std::string text = e.what();
+      for (char& c : text)
+        if (c == '"' || c == '\\' || c == '\n') c = ' ';
+      std::printf("\"error\":\"%s\"}\n", text.c_str());
+    }
+    std::fflush(stdout);
+  }
+  return 0;
+}
