@@ -125,7 +125,6 @@ inline void pack_rows(const T* x, int64_t stride, int64_t rows, int64_t dim, int
 /** out [dim, kBlock] = factor * transpose of x [kBlock, width], 4 x 4 elements at a time. */
 inline void transpose_block(const float* x, int64_t width, int64_t dim, float factor, float* out) {
   using V = float __attribute__((vector_size(16)));
-  using Index = int32_t __attribute__((vector_size(16)));
   const auto get = [](const float* p) {
     V v;
     __builtin_memcpy(&v, p, sizeof v);
@@ -135,11 +134,11 @@ inline void transpose_block(const float* x, int64_t width, int64_t dim, float fa
     for (int64_t r = 0; r < kBlock; r += 4) {
       const float* p = x + r * width + d;
       const V a = get(p), b = get(p + width), c = get(p + 2 * width), e = get(p + 3 * width);
-      const V ab0 = __builtin_shuffle(a, b, Index{0, 4, 1, 5}), ab1 = __builtin_shuffle(a, b, Index{2, 6, 3, 7});
-      const V ce0 = __builtin_shuffle(c, e, Index{0, 4, 1, 5}), ce1 = __builtin_shuffle(c, e, Index{2, 6, 3, 7});
-      const V column[4] = {
-          __builtin_shuffle(ab0, ce0, Index{0, 1, 4, 5}), __builtin_shuffle(ab0, ce0, Index{2, 3, 6, 7}),
-          __builtin_shuffle(ab1, ce1, Index{0, 1, 4, 5}), __builtin_shuffle(ab1, ce1, Index{2, 3, 6, 7})};
+      const V ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+      const V ce0 = __builtin_shufflevector(c, e, 0, 4, 1, 5), ce1 = __builtin_shufflevector(c, e, 2, 6, 3, 7);
+      const V column[4] = {__builtin_shufflevector(ab0, ce0, 0, 1, 4, 5), __builtin_shufflevector(ab0, ce0, 2, 3, 6, 7),
+                           __builtin_shufflevector(ab1, ce1, 0, 1, 4, 5),
+                           __builtin_shufflevector(ab1, ce1, 2, 3, 6, 7)};
       for (int64_t i = 0; i < std::min<int64_t>(4, dim - d); i++) {
         const V scaled = column[i] * factor;
         __builtin_memcpy(out + (d + i) * kBlock + r, &scaled, sizeof scaled);
