@@ -106,6 +106,8 @@ test("a flipped bit is refused by name in every region of a shard", async (t) =>
   for (const byte of [headerBytes, headerBytes + 2 ** 20, indexOffset - 1, indexOffset + 9, tableOffset - 1]) {
     flip(path, byte);
     await refused(t, folder, shard, /is damaged: bytes \d+\.\.\d+ do not match/, true);
+    await using dataset = await openDataset(folder);
+    await t.throwsAsync(() => dataset.read(0, 8, new Int32Array(8)), { code: "CORRUPT_DATA" }, "when it is read");
     writeFileSync(path, pristine);
   }
   await (await openDataset(folder, { verify: true })).close();

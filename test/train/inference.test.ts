@@ -91,6 +91,13 @@ test("a config.json written for transformers reads back as the same network", (t
     const json = huggingFaceConfig({ ...model, qkNorm }, { eos: 256 });
     t.deepEqual(modelOfHuggingFace(json, "config.json"), { ...model, qkNorm });
   }
+  const llama = huggingFaceConfig(model, { eos: 0 });
+  for (const [field, value] of [
+    ["hidden_act", "gelu"],
+    ["partial_rotary_factor", 0.5],
+    ["use_sliding_window", true],
+  ] as const)
+    t.throws(() => modelOfHuggingFace({ ...llama, [field]: value }, "config.json"), { code: "BAD_INPUT" }, field);
   t.throws(() => modelOfHuggingFace({ architectures: ["GPT2LMHeadModel"] }, "config.json"), {
     code: "BAD_INPUT",
     message: /GPT2LMHeadModel/,

@@ -110,6 +110,24 @@ test("a signal saves the last finished step, and only that", async (t) => {
   t.is(machine.weight, weight, "no partial step counts");
 });
 
+test("a signal during the last evaluation leaves the run unfinished: its loss is measured when it goes on", async (t) => {
+  const evaluate = async (signal: AbortSignal) => {
+    if (first.steps().length === 42) first.controller.abort();
+    signal.throwIfAborted();
+    return { loss: 1, tokens: 64 };
+  };
+  const first = rig({ evaluate });
+  t.like(await first.loop.run(), { step: 42, stoppedBy: "signal" });
+  t.deepEqual(
+    first.saves.filter((s) => s.step === 42).map((s) => s.occasion),
+    ["post-decay"],
+  );
+  const from = { step: 42, tokens: 336, cursor: { position: 84, offset: 0 }, evaluated: false };
+  const second = rig({ from });
+  t.like(await second.loop.run(), { step: 42, stoppedBy: "end" });
+  t.like(second.evaluations()[0], { step: 42, occasion: "post-decay" });
+});
+
 test("a step that is not finite stops the run with exit 3 and names the last good checkpoint", async (t) => {
   const { loop, machine, steps, saves, records } = rig();
   machine.poisonAt = 7;

@@ -59,8 +59,13 @@ test("the micro-batch is the largest divisor of the batch that fits the limit", 
 });
 
 test("a micro-batch that does not divide the batch is refused with those that do", (t) => {
-  t.is(checkMicroBatch(3, 12), 3);
-  t.throws(() => checkMicroBatch(5, 12), { code: "BAD_CONFIG", message: /12, 6, 4, 3, 2, 1/ });
+  const plan = { sequences: 12, limit: 300, needs: (n: number) => 100 * n };
+  t.is(checkMicroBatch(3, plan), 3);
+  t.throws(() => checkMicroBatch(5, plan), { code: "BAD_CONFIG", message: /12, 6, 4, 3, 2, 1/ });
+  t.throws(() => checkMicroBatch(4, plan), {
+    code: "OUT_OF_MEMORY",
+    message: /needs 400 B, but memory.limit is 300 B/,
+  });
 });
 
 const question = {
@@ -144,6 +149,8 @@ test("auto takes the micro-batch that fits memory.limit, the saved one on resume
   t.is(planRun(limited(total(4) - 1), facts).microBatch, 2);
   t.is(planRun(limited(total(4)), facts, { savedMicroBatch: 1 }).microBatch, 1);
   t.throws(() => planRun(limited(1000), facts), { code: "OUT_OF_MEMORY" });
+  const fixed = smallConfig({ batch: { microBatch: 4 }, memory: { limit: total(4) - 1 } });
+  t.throws(() => planRun(fixed, facts), { code: "OUT_OF_MEMORY" });
   const described = planRun(limited(1000), facts, { describeOnly: true });
   t.is(described.microBatch, 1);
   t.regex(described.dryRun.warnings.at(-1)!.message, /this machine: one sequence of 32 tokens needs/);

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { exitCodeOf } from "../../ts/base/errors.ts";
+import { prepare } from "../../ts/data/prepare.ts";
 import { readCheckpoint } from "../../ts/train/checkpoint_verify.ts";
 import { readMetrics } from "../../ts/train/metrics.ts";
 import type { RunResult } from "../../ts/train/run.ts";
@@ -231,4 +232,40 @@ test("two processes cannot train into one run directory: the second is refused w
 test("a run that never began leaves no directory behind", async (t) => {
   await t.throwsAsync(() => trainSmall(workplace, "never", { resume: "no/such/checkpoint" }), { code: "BAD_OPTION" });
   t.false(existsSync(join(workplace, "never")));
+});
+
+test("a run that began from given weights and has no checkpoint yet is not started anew by --resume auto", async (t) => {
+  const checkpoint = join(workplace, "whole", "checkpoints", "step-00000018");
+  const stopped = AbortSignal.abort();
+  for (const [name, option, from] of [
+    ["lost-fork", "--fork-from", { forkFrom: checkpoint }],
+    ["lost-init", "--init-from", { initFrom: checkpoint }],
+    ["lost-resume", "--resume", { resume: checkpoint }],
+  ] as const) {
+    const first = await trainSmall(workplace, name, { ...from, signal: stopped });
+    t.is(first.stoppedBy, "signal");
+    const error = await t.throwsAsync(() => trainSmall(workplace, name, { resume: "auto" }), { code: "BAD_OPTION" });
+    t.true(error.message.includes(option), error.message);
+    const again = await trainSmall(workplace, name, { resume: "auto", ...from });
+    t.is(again.step, 42);
+    if (option !== "--init-from") t.true(sameBits(name, 42), "the same state under the same plan is the same run");
+  }
+});
+
+test("another run's checkpoint is not resumed into a directory that holds a run", async (t) => {
+  await trainSmall(workplace, "taken", { config: { steps: 4 } });
+  const resume = join(workplace, "whole", "checkpoints", "step-00000018");
+  await t.throwsAsync(() => trainSmall(workplace, "taken", { resume }), { message: /holds a run already/ });
+});
+
+test("a validation split shorter than one sequence is a warning, not the end of the run", async (t) => {
+  const inputs = [join(workplace, "text.txt")];
+  const output = join(workplace, "thin");
+  await prepare({ inputs, output, tokenizer: "bytes", validationFraction: 0.0005, splitBy: "tail" });
+  const { step, warnings, evaluations } = await trainSmall(workplace, "thin-run", {
+    config: { data: { train: output } },
+  });
+  t.is(step, 42);
+  t.is(evaluations.length, 0);
+  t.true(warnings.some((w) => /the data has 0/.test(w.message)));
 });

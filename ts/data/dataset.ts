@@ -8,7 +8,7 @@ import { loadTokenizer, type Tokenizer } from "./tokenizers/index.ts";
 export interface OpenOptions {
   /** Also checks every byte against the checksums (about 1 GB/s). Default false: sizes, headers and tables only. */
   readonly verify?: boolean;
-  /** A dataset up to this size is kept in memory once read. Default 64 MiB. */
+  /** A dataset up to this size is checked whole at its first read and kept in memory. Default 64 MiB. */
   readonly cacheBytes?: number;
 }
 
@@ -195,7 +195,8 @@ class OpenShard {
     const width = this.layout.bytesPerToken;
     let bytes: Buffer;
     if (this.cached) {
-      this.payload ??= this.bytes(headerBytes, this.entry.tokens * width);
+      // All of it is read anyway: a flipped bit is found here, before anything is learnt from it.
+      this.payload ??= this.verify().then(() => this.bytes(headerBytes, this.entry.tokens * width));
       bytes = (await this.payload).subarray(start * width, (start + count) * width);
     } else bytes = await this.bytes(headerBytes + start * width, count * width);
     const { buffer, byteOffset } = bytes;

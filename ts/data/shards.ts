@@ -1,5 +1,6 @@
 import { type FileHandle, open, rename } from "node:fs/promises";
 import { join } from "node:path";
+import { writeAll, writeFileAtomic } from "../base/files.ts";
 import {
   blockBytes,
   encodeHeader,
@@ -99,7 +100,7 @@ export class DatasetWriter {
   async finish(provenance: Provenance): Promise<DatasetManifest> {
     if (this.current) await this.closeShard();
     for (const [file, content] of Object.entries(this.tokenizer.files()))
-      await writeWhole(join(this.folder, file), content);
+      await writeFileAtomic(join(this.folder, file), content);
     const { name, hash, vocabSize, eos } = this.tokenizer;
     const body: Omit<DatasetManifest, "checksum"> = {
       format: "thalweg-dataset",
@@ -115,7 +116,7 @@ export class DatasetWriter {
       identity: datasetIdentity(hash, this.shards),
     };
     const manifest = { ...body, checksum: manifestChecksum(body) };
-    await writeWhole(join(this.folder, manifestFile), `${JSON.stringify(manifest, null, 2)}\n`);
+    await writeFileAtomic(join(this.folder, manifestFile), `${JSON.stringify(manifest, null, 2)}\n`);
     await syncFolder(this.folder);
     return manifest;
   }
@@ -190,8 +191,8 @@ class ShardWriter {
     };
     const headerBytes_ = encodeHeader(header);
     const table = Buffer.concat(this.digests);
-    await this.handle.write(table, 0, table.length, this.position);
-    await this.handle.write(headerBytes_, 0, headerBytes_.length, 0);
+    await writeAll(this.handle, table, this.position);
+    await writeAll(this.handle, headerBytes_, 0);
     await this.handle.sync();
     await rename(`${this.path}.tmp`, this.path);
     const hash = sha256(headerBytes_, table).toString("hex");
@@ -220,21 +221,10 @@ class ShardWriter {
   private async flush(): Promise<void> {
     if (this.filled === 0) return;
     this.digests.push(sha256(this.block.subarray(0, this.filled)));
-    await this.handle.write(this.block, 0, this.filled, this.position);
+    await writeAll(this.handle, this.block.subarray(0, this.filled), this.position);
     this.position += this.filled;
     this.filled = 0;
   }
-}
-
-async function writeWhole(path: string, content: string): Promise<void> {
-  const handle = await open(`${path}.tmp`, "w");
-  try {
-    await handle.writeFile(content);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(`${path}.tmp`, path);
 }
 
 /** Makes renames in a folder durable; not every system can sync a folder. */

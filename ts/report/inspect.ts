@@ -1,11 +1,9 @@
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { listCheckpoints } from "../train/checkpoint_folder.ts";
 import { readCheckpoint } from "../train/checkpoint_verify.ts";
 import { loadRun, summarize } from "../train/compare.ts";
 import { formatBytes, formatCount } from "../train/format.ts";
-import { RUN_FILE, type RunFile } from "../train/run_folder.ts";
+import { readRunFile } from "../train/run_folder.ts";
 import { budgetTable } from "./budgets.ts";
 import { formatTable } from "./table.ts";
 
@@ -17,8 +15,7 @@ export interface Inspected {
 /** A run directory: what was asked for, where it stands, its checkpoints, what the decays gained. */
 export async function inspectRun(directory: string): Promise<Inspected> {
   const run = await loadRun(directory);
-  const file = join(directory, RUN_FILE);
-  const asked = existsSync(file) ? (JSON.parse(await readFile(file, "utf8")) as RunFile) : null;
+  const asked = await readRunFile(directory);
   const checkpoints = await listCheckpoints(join(directory, "checkpoints"));
   const summary = summarize(run);
   const nats = (v: number | null) => v?.toFixed(4) ?? "-";

@@ -51,6 +51,9 @@ export function modelOfHuggingFace(json: Record<string, unknown>, path: string):
   const ropeType = rope === null ? "default" : (rope.rope_type ?? rope.type ?? "default");
   if (ropeType !== "default") throw refuse(`rotary positions are scaled (${ropeType})`);
   if (json.attention_bias === true || json.mlp_bias === true) throw refuse("it has biases");
+  if ((json.hidden_act ?? "silu") !== "silu") throw refuse(`its MLP is gated by ${json.hidden_act}, not silu`);
+  if ((json.partial_rotary_factor ?? 1) !== 1) throw refuse("only a part of each head is rotated");
+  if (json.use_sliding_window === true) throw refuse("its attention slides over a window");
   const number = (name: string, fallback?: number): number => {
     const value = json[name] ?? fallback;
     if (typeof value !== "number") throw refuse(`${name} is ${JSON.stringify(value)}, expected a number`);

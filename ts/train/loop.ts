@@ -93,6 +93,8 @@ export class TrainingLoop {
   #done: { step: number; tokens: number; cursor: DataCursor };
   #inFlight: IssuedStep | null = null;
   #finalLoss: number | null = null;
+  /** A signal kept an evaluation from being made: the run is not done, even at its last step. */
+  #unevaluated = false;
   #clock = performance.now();
   #reported = Number.NEGATIVE_INFINITY;
   #secondsPerStep: number | null = null;
@@ -126,7 +128,7 @@ export class TrainingLoop {
       if (milestone) await this.#reach(milestone);
     }
     await this.#drain();
-    if (signal.aborted && this.#done.step !== this.#plan.end) stoppedBy = "signal";
+    if (signal.aborted && (this.#done.step !== this.#plan.end || this.#unevaluated)) stoppedBy = "signal";
     await this.#finish(stoppedBy);
     return { step: this.#done.step, tokens: this.#done.tokens, stoppedBy, finalLoss: this.#finalLoss };
   }
@@ -224,11 +226,13 @@ export class TrainingLoop {
 
   async #evaluate({ step, occasion, budget }: Milestone): Promise<void> {
     const { signal, evaluate } = this.#o;
-    if (signal.aborted || evaluate === null) return;
-    const measured = await evaluate(signal).catch((error: unknown) => {
+    if (evaluate === null) return;
+    const stopped = (error: unknown): null => {
       if (signal.aborted) return null;
       throw error;
-    });
+    };
+    const measured = signal.aborted ? null : await evaluate(signal).catch(stopped);
+    this.#unevaluated = measured === null;
     if (measured === null) return;
     const lr = this.#plan.schedule.valueAt(Math.max(0, step - 1));
     const { loss, tokens: evaluatedTokens } = measured;
@@ -238,10 +242,10 @@ export class TrainingLoop {
     this.#clock = performance.now();
   }
 
-  /** The last state of a run that a signal or the data ended; a run at its end has saved already. */
+  /** The last state of a run that a signal or the data ended; a run at its last step has saved already. */
   async #finish(stoppedBy: LoopResult["stoppedBy"]): Promise<void> {
     const { step, tokens, cursor } = this.#done;
-    if (stoppedBy === "end" || step === this.#o.from.step) return;
+    if (stoppedBy === "end" || step === this.#plan.end || step === this.#o.from.step) return;
     const due = this.#plan.milestones.at(step);
     const occasion = stoppedBy === "data" ? "final" : due?.save ? due.occasion : "signal";
     if (stoppedBy === "data" && !due?.evaluate)

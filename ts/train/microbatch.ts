@@ -34,11 +34,23 @@ export function chooseMicroBatch({ sequences, length, limit, needs }: MicroBatch
   );
 }
 
-/** Checks a micro-batch that was asked for. @throws BAD_CONFIG when it does not divide the batch. */
-export function checkMicroBatch(microBatch: number, sequences: number): number {
-  if (sequences % microBatch === 0) return microBatch;
+/**
+ * Checks a micro-batch that was asked for.
+ * @throws BAD_CONFIG when it does not divide the batch; OUT_OF_MEMORY when it needs more than `limit`.
+ */
+export function checkMicroBatch(
+  microBatch: number,
+  { sequences, limit, needs }: Pick<MicroBatchQuestion, "sequences" | "limit" | "needs">,
+): number {
+  if (sequences % microBatch !== 0)
+    throw new ThalwegError(
+      "BAD_CONFIG",
+      `batch.microBatch is ${microBatch}, which does not divide batch.sequences (${sequences}). Use one of ${divisors(sequences).join(", ")}, or auto.`,
+    );
+  const bytes = needs(microBatch);
+  if (bytes <= limit) return microBatch;
   throw new ThalwegError(
-    "BAD_CONFIG",
-    `batch.microBatch is ${microBatch}, which does not divide batch.sequences (${sequences}). Use one of ${divisors(sequences).join(", ")}, or auto.`,
+    "OUT_OF_MEMORY",
+    `a micro-batch of ${microBatch} needs ${formatBytes(bytes)}, but memory.limit is ${formatBytes(limit)}. Use a smaller batch.microBatch, auto, or memory.recompute: block.`,
   );
 }

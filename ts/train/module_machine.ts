@@ -2,7 +2,7 @@ import type { Batch } from "../data/loader.ts";
 import type { FileEntry, Module, PlayEntry } from "../engine/module.ts";
 import { integerNames } from "../graph/step_inputs.ts";
 import type { BuiltModule } from "../model/build.ts";
-import { type Parameter, partShape } from "../model/parameters.ts";
+import { initSpecs, type Parameter, partShape } from "../model/parameters.ts";
 import { type AdamScalars, adamScalars } from "../optim/adamw.ts";
 import type { LossSum, Machine, StateSnapshot, StepNumbers } from "./machine.ts";
 
@@ -36,9 +36,7 @@ export const optimizerEntries = (parameters: readonly Parameter[]): FileEntry[] 
 
 /** Draws the initial weights, each part under its Hugging Face name. */
 export async function initializeWeights(module: Module, parameters: readonly Parameter[], seed: number): Promise<void> {
-  for (const p of parameters)
-    for (const { hfName, rowStart, rows, init } of p.parts)
-      await module.initialize(`param/${p.name}`, { ...init, seed, name: hfName, rowStart, rows });
+  for (const { tensor, spec } of initSpecs(parameters, seed)) await module.initialize(tensor, spec);
 }
 
 /** The engine's Module as the training loop uses it. */
@@ -88,6 +86,8 @@ export class ModuleMachine implements Machine {
       latest.catch(() => undefined);
     }
     const tensors = ["out/loss", "out/norm", "out/status"].map((name) => this.#module.read(name));
+    // When the play fails nobody awaits the reads, which then fail too (a disposed engine cancels both).
+    for (const read of tensors) read.catch(() => undefined);
     const played = latest;
     return { tensors: tensors.map((read) => played.then(() => read)) };
   }

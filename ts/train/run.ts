@@ -5,7 +5,7 @@ import { type Beginning, type BeginOptions, beginRun } from "./begin.ts";
 import { supersedeAfter } from "./checkpoint_folder.ts";
 import { type CheckpointState, checkpointName, NUMERICS_VERSION, STATE_VERSION } from "./checkpoint_state.ts";
 import { decaysOf, type RunSummary } from "./compare.ts";
-import { openRunData, type RunData } from "./datasets.ts";
+import { openRunData, type RunData, sequencesIn } from "./datasets.ts";
 import { DetectorSet, detectorsOf } from "./detectors.ts";
 import { type LoadedRun, loadRun, peakOf } from "./device.ts";
 import { evaluateLoss, validationSet } from "./evaluate.ts";
@@ -19,6 +19,7 @@ import { lockRunFolder, writeRunFile } from "./run_folder.ts";
 import { RunLog } from "./run_log.ts";
 import { CheckpointSaver } from "./saver.ts";
 import type { PlannedRun } from "./setup.ts";
+import { originOf } from "./start.ts";
 
 export interface RunOptions extends BeginOptions {
   /** Where each value of the config came from, for run.json. */
@@ -73,7 +74,9 @@ async function openLog(options: RunOptions, beginning: Beginning, { engine }: Lo
   const startedAt = Date.now();
   const ownPast = start.kind === "resume" && start.own;
   if (ownPast) await supersedeAfter(`${runDir}/checkpoints`, from.step);
-  const log = await RunLog.open({
+  // First: whatever else is found in the directory, run.json says where it came from.
+  await describeRun(options, beginning, engine, startedAt);
+  return RunLog.open({
     runDir,
     goesOn: "checkpoint" in start ? { step: from.step, from: relative(runDir, start.checkpoint.path) } : null,
     header: {
@@ -88,14 +91,12 @@ async function openLog(options: RunOptions, beginning: Beginning, { engine }: Lo
     tensorboard: config.log.tensorboard,
     reporter,
   });
-  await describeRun(options, beginning, engine, startedAt);
-  return log;
 }
 
 /** Writes run.json: the configuration, the device, the lineage as it stands. */
 async function describeRun(
   { runDir, sources = {}, versions = {} }: RunOptions,
-  { plan, lineage }: Beginning,
+  { start, plan, lineage }: Beginning,
   { info: device }: LoadedRun["engine"],
   startedAt: number,
 ): Promise<void> {
@@ -112,6 +113,7 @@ async function describeRun(
     device,
     microBatch,
     lineage,
+    origin: await originOf(start, runDir),
   });
 }
 
@@ -186,9 +188,9 @@ function trainingLoader(data: RunData, { plan, from }: Beginning): TokenLoader {
   return loader;
 }
 
-/** Without validation data there is nothing to measure; the plan has warned. */
+/** Without a single validation sequence there is nothing to measure; the plan has warned. */
 function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: LoadedRun) {
-  if (data.validation === null) return null;
+  if (data.validation === null || sequencesIn(data.validation, config.batch.length) === 0) return null;
   const batch = built.options.evalBatch ?? built.options.microBatch;
   const set = validationSet(data.validation, config.evaluation.sequences, config.batch.length, batch);
   return (signal: AbortSignal) => evaluateLoss(machine, set, signal);

@@ -1,5 +1,7 @@
-import { mkdir, rmdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rmdir } from "node:fs/promises";
 import { join } from "node:path";
+import { ThalwegError } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
 import { acquireLock } from "../base/lock.ts";
 import type { RunConfig } from "../config/schema.ts";
@@ -22,6 +24,25 @@ export interface RunFile {
   device: DeviceInfo;
   microBatch: number;
   lineage: readonly LineageEntry[];
+  /** The option that gave the run its first state; null for new weights. */
+  origin: RunOrigin | null;
+}
+
+export interface RunOrigin {
+  option: "--init-from" | "--fork-from" | "--resume";
+  /** Absolute. */
+  path: string;
+}
+
+/** The run.json of a directory; null when it has none. @throws CORRUPT_DATA naming the file. */
+export async function readRunFile(runDir: string): Promise<RunFile | null> {
+  const path = join(runDir, RUN_FILE);
+  if (!existsSync(path)) return null;
+  try {
+    return JSON.parse(await readFile(path, "utf8")) as RunFile;
+  } catch (cause) {
+    throw new ThalwegError("CORRUPT_DATA", `${path} is not JSON: restore it, or remove it.`, { cause });
+  }
 }
 
 export async function writeRunFile(runDir: string, file: RunFile): Promise<void> {

@@ -94,12 +94,14 @@ export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions
   const limit = config.memory.limit ?? options.availableBytes ?? 0.9 * memoryOfProcess();
   const { sequences, length } = config.batch;
   const asked = config.batch.microBatch === "auto" ? options.savedMicroBatch : config.batch.microBatch;
-  let microBatch = 1;
+  const needs = (n: number) => at(n).plan.memory.total;
+  let microBatch = asked || 1;
   const warnings: WarningRecord[] = [];
   try {
+    // Who names a micro-batch knows the machine: only a limit that was stated holds against it.
     microBatch = asked
-      ? checkMicroBatch(asked, sequences)
-      : chooseMicroBatch({ sequences, length, limit, needs: (n) => at(n).plan.memory.total });
+      ? checkMicroBatch(asked, { sequences, limit: config.memory.limit ?? Number.POSITIVE_INFINITY, needs })
+      : chooseMicroBatch({ sequences, length, limit, needs });
   } catch (error) {
     if (!options.describeOnly || (error as ThalwegError).code !== "OUT_OF_MEMORY") throw error;
     warnings.push(doesNotFit((error as ThalwegError).message));

@@ -1,9 +1,10 @@
 import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
-import { cleanTemporary, newestCheckpoint } from "./checkpoint_folder.ts";
+import { cleanTemporary, listCheckpoints, newestCheckpoint } from "./checkpoint_folder.ts";
 import type { LineageEntry } from "./checkpoint_state.ts";
 import { type Checkpoint, MANIFEST, readCheckpoint } from "./checkpoint_verify.ts";
+import { type RunOrigin, readRunFile } from "./run_folder.ts";
 import { MODEL_FILE } from "./saver.ts";
 
 export interface StartOptions {
@@ -37,24 +38,26 @@ export async function findStart(options: StartOptions): Promise<Start> {
       "--init-from and --fork-from exclude each other: weights only, or everything.",
     );
   await cleanTemporary(directory);
-  if (resume !== undefined && resume !== "auto") return resumeFrom(resume, directory);
+  if (resume !== undefined && resume !== "auto") return resumeFrom(resume, runDir, directory);
   const newest = resume === "auto" ? await newestCheckpoint(directory) : null;
   if (newest) return { kind: "resume", checkpoint: newest, own: true };
   if (resume === undefined) refuseUsed(runDir);
+  else if (forkFrom === undefined && initFrom === undefined) await refuseOtherOrigin(runDir);
   const resumed = resume === "auto";
   if (forkFrom !== undefined) return { kind: "fork", checkpoint: await readCheckpoint(resolve(forkFrom)) };
   if (initFrom !== undefined) return { kind: "init", weights: await weightsOf(resolve(initFrom)), resumed };
   return { kind: "start", resumed };
 }
 
-async function resumeFrom(path: string, directory: string): Promise<Start> {
+async function resumeFrom(path: string, runDir: string, directory: string): Promise<Start> {
   const folder = resolve(path);
   if (!existsSync(folder)) throw new ThalwegError("BAD_OPTION", `--resume ${path}: no such folder.`);
-  return {
-    kind: "resume",
-    checkpoint: await readCheckpoint(folder),
-    own: resolve(folder, "..") === resolve(directory),
-  };
+  const own = resolve(folder, "..") === resolve(directory);
+  // Records and checkpoints of another past must not be mixed in; an earlier start from the same checkpoint is the same.
+  const origin = (await readRunFile(runDir))?.origin;
+  const again = origin?.option === "--resume" && origin.path === folder;
+  if (!own && !(again && (await listCheckpoints(directory)).length === 0)) refuseUsed(runDir);
+  return { kind: "resume", checkpoint: await readCheckpoint(folder), own };
 }
 
 function refuseUsed(runDir: string): void {
@@ -63,6 +66,28 @@ function refuseUsed(runDir: string): void {
     "BAD_OPTION",
     `${runDir} holds a run already. Use --resume auto to go on with it, or another directory for a new one.`,
   );
+}
+
+/** A run that began from given weights and has no checkpoint yet cannot go on, and new weights are another run. */
+async function refuseOtherOrigin(runDir: string): Promise<void> {
+  const origin = (await readRunFile(runDir))?.origin ?? null;
+  if (origin === null) return;
+  const { option, path } = origin;
+  const again = option === "--resume" ? `${option} ${path}` : `${option} ${path} --resume auto`;
+  throw new ThalwegError(
+    "BAD_OPTION",
+    `${runDir} was begun with ${option} ${path} and has no checkpoint of its own: --resume auto would start with new weights. Say ${again}, or use another directory.`,
+  );
+}
+
+/** Where a run's first state came from, for run.json; a run that goes on keeps what was said at its beginning. */
+export async function originOf(start: Start, runDir: string): Promise<RunOrigin | null> {
+  if (start.kind === "start") return null;
+  if (start.kind === "init") return { option: "--init-from", path: start.weights };
+  if (start.kind === "fork") return { option: "--fork-from", path: start.checkpoint.path };
+  return start.own
+    ? ((await readRunFile(runDir))?.origin ?? null)
+    : { option: "--resume", path: start.checkpoint.path };
 }
 
 /** The safetensors file of weights at a path; a checkpoint of ours is verified first. */
