@@ -1,5 +1,5 @@
 import test from "ava";
-import { budgetRows, budgetTable, median, medianGain } from "../../ts/report/budgets.ts";
+import { budgetRows, budgetTable, medianGain } from "../../ts/report/budgets.ts";
 import { comparisonReport, lrSum } from "../../ts/report/compare.ts";
 import { curvesFigure, curvesSvg, focusRange, lossPlot, smooth } from "../../ts/report/curves.ts";
 import { showSchedule } from "../../ts/report/schedule_report.ts";
@@ -95,10 +95,6 @@ test("the loss axis leaves out the first tenth's fall but no later value", (t) =
   const [low, high] = focusRange([curve])!;
   t.true(low < 2 && high > 4 && high < 5);
   t.is(focusRange([[]]), undefined);
-});
-
-test("the median of an even number of values is the mean of the middle two", (t) => {
-  t.deepEqual([median([]), median([3, 1, 2]), median([4, 1, 3, 2])], [null, 2, 2.5]);
 });
 
 test("the loss plot names the run and its last loss", (t) => {

@@ -101,9 +101,6 @@ export function programCost(program: Program): { total: Cost; byFamily: Record<s
   return { total, byFamily };
 }
 
-/** The family (file of declarations and kernels) of an op. */
-export const opFamily = (op: string): string | undefined => familyOf.get(op);
-
 function describe(t: ProgramTensor | undefined): string {
   if (!t) return "-";
   const where = t.space === "persistent" ? `"${t.name}"` : `@${t.offset}`;

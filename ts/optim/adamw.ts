@@ -1,8 +1,6 @@
-import { numel } from "../base/dtype.ts";
 import { adamw as adamwOp, gradNorm } from "../graph/ops/optimizer.ts";
 import { type ScalarName, scalarNames } from "../graph/step_inputs.ts";
 import type { Update } from "../model/layout.ts";
-import type { Parameter } from "../model/parameters.ts";
 import { type GroupRule, parameterScales } from "./groups.ts";
 
 /** The `update` Program: global gradient norm, then AdamW on every parameter, with parameter groups. What differs from step to step comes with `adamScalars`. */
@@ -63,7 +61,3 @@ export function adamScalars(s: AdamScalars): Float32Array {
   };
   return Float32Array.from(scalarNames, (name) => values[name]);
 }
-
-/** Bytes of optimizer state: two fp32 moments. */
-export const adamStateBytes = (parameters: readonly Parameter[]): number =>
-  parameters.reduce((n, p) => n + 8 * numel(p.shape), 0);

@@ -1,3 +1,4 @@
+import { median } from "../base/statistics.ts";
 import { decaysOf, evaluationsOf, type FinishedDecay, type Run } from "./curves.ts";
 import { shortNumber } from "./scale.ts";
 import { formatTable } from "./table.ts";
@@ -9,14 +10,6 @@ export interface BudgetRow extends FinishedDecay {
   /** The control's validation loss at the decay's end, and how far it fell over the decay; null where it was not measured. */
   readonly control: number | null;
   readonly controlDrop: number | null;
-}
-
-/** The middle value, or the mean of the two in the middle; null of nothing. */
-export function median(values: readonly number[]): number | null {
-  if (values.length === 0) return null;
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 /** A row for each decay that a run has finished. */

@@ -1,4 +1,4 @@
-import type { RunMetrics } from "../train/compare.ts";
+import { decaysOf as allDecays, type RunMetrics } from "../train/compare.ts";
 import type { EvaluationRecord } from "../train/records.ts";
 import { shortNumber } from "./scale.ts";
 import { type Figure, type Panel, palette, type Series, svgFigure } from "./svg.ts";
@@ -30,17 +30,9 @@ export interface FinishedDecay {
 
 /** The decays whose two evaluations stand in the records, in order. */
 export function decaysOf({ evaluations }: Run): FinishedDecay[] {
-  const before = new Map<number, EvaluationRecord>();
-  const decays = new Map<number, FinishedDecay>();
-  for (const record of evaluations) {
-    if (record.budget === null) continue;
-    if (record.occasion === "pre-decay") before.set(record.budget, record);
-    const start = before.get(record.budget);
-    if (record.occasion === "pre-decay" || start === undefined || record.step <= start.step) continue;
-    const { budget, step: end, loss: after } = record;
-    decays.set(budget, { budget, start: start.step, end, before: start.loss, after });
-  }
-  return [...decays.values()].sort((a, b) => a.budget - b.budget);
+  return allDecays(evaluations).flatMap(({ budget, start, step: end, before, after }) =>
+    start === null || before === null ? [] : [{ budget, start, end, before, after }],
+  );
 }
 
 /**

@@ -1,3 +1,4 @@
+import { median } from "../base/statistics.ts";
 import { Engine } from "../engine/engine.ts";
 import type { Program, ProgramCommand } from "../engine/program.ts";
 import { commandCost } from "../graph/program.ts";
@@ -74,10 +75,11 @@ export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
     );
     if (step > 0) profile!.forEach((p, i) => void seconds[i]!.push(p.seconds));
   }
-  return summarize(commands, seconds.map(median));
+  return summarize(
+    commands,
+    seconds.map((each) => median(each)!),
+  );
 }
-
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
 function shapesOf(program: Program, c: ProgramCommand): string {
   const shapes = c.operands.flatMap((i) => (i < 0 ? [] : [`[${program.tensors[i]!.shape.join(",")}]`]));
@@ -97,7 +99,7 @@ function summarize(commands: readonly { program: Program; command: ProgramComman
   });
   return [...groups.values()]
     .map(({ op, shapes, times: own, flops, bytes }) => {
-      const each = median(own);
+      const each = median(own)!;
       const share = own.reduce((a, b) => a + b, 0) / total;
       const rates = { gflops: flops / each / 1e9, gigabytesPerSecond: bytes / each / 1e9 };
       return { op, shapes, calls: own.length, milliseconds: 1e3 * each, ...rates, share };

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
+import { mean, median } from "../base/statistics.ts";
 import { readMetrics } from "./metrics.ts";
 import type { EvaluationRecord, MetricsRecord, StepRecord } from "./records.ts";
 
@@ -10,6 +11,18 @@ export interface RunMetrics {
   path: string;
   steps: StepRecord[];
   evaluations: EvaluationRecord[];
+}
+
+/** A decay that has ended: validation loss before (null when it was not measured) and after it. */
+export interface Decay {
+  budget: number;
+  /** Where it began; null when the loss was not measured there. */
+  start: number | null;
+  /** Where it ended. */
+  step: number;
+  before: number | null;
+  after: number;
+  drop: number | null;
 }
 
 /** A line of the comparison. Losses in nats per token; null where a run has none. */
@@ -23,7 +36,7 @@ export interface RunSummary {
   validationLoss: number | null;
   bestValidationLoss: number | null;
   /** Validation loss before and after each decay. */
-  decays: { budget: number; step: number; before: number | null; after: number; drop: number | null }[];
+  decays: Decay[];
   /** Median over the step records. */
   tokensPerSecond: number | null;
 }
@@ -43,11 +56,6 @@ export async function loadRun(path: string): Promise<RunMetrics> {
   return { name, path, steps: of("step"), evaluations: of("evaluation") };
 }
 
-const median = (values: number[]): number | null => {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted.length === 0 ? null : sorted[sorted.length >> 1]!;
-};
-
 /** What a run came to. */
 export function summarize({ name, steps, evaluations }: RunMetrics): RunSummary {
   const tail = steps.slice(-50);
@@ -57,7 +65,7 @@ export function summarize({ name, steps, evaluations }: RunMetrics): RunSummary 
     name,
     steps: last?.step ?? 0,
     tokens: last?.tokens ?? 0,
-    trainLoss: tail.length === 0 ? null : tail.reduce((sum, s) => sum + s.loss, 0) / tail.length,
+    trainLoss: tail.length === 0 ? null : mean(tail.map((s) => s.loss)),
     validationLoss: losses.at(-1) ?? null,
     bestValidationLoss: losses.length === 0 ? null : Math.min(...losses),
     decays: decaysOf(evaluations),
@@ -66,11 +74,12 @@ export function summarize({ name, steps, evaluations }: RunMetrics): RunSummary 
 }
 
 /** Validation loss around each decay that has ended. */
-export function decaysOf(evaluations: readonly EvaluationRecord[]): RunSummary["decays"] {
+export function decaysOf(evaluations: readonly EvaluationRecord[]): Decay[] {
   return evaluations
     .filter((e) => e.occasion === "post-decay" && e.budget !== null)
     .map(({ budget, step, loss: after }) => {
-      const before = evaluations.find((e) => e.occasion === "pre-decay" && e.budget === budget)?.loss ?? null;
-      return { budget: budget!, step, before, after, drop: before === null ? null : before - after };
+      const pre = evaluations.find((e) => e.occasion === "pre-decay" && e.budget === budget);
+      const drop = pre ? pre.loss - after : null;
+      return { budget: budget!, start: pre?.step ?? null, step, before: pre?.loss ?? null, after, drop };
     });
 }

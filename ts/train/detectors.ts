@@ -1,3 +1,4 @@
+import { mean } from "../base/statistics.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { EvaluationRecord, StepRecord, WarningRecord } from "./records.ts";
 
@@ -12,8 +13,6 @@ export interface Detector {
   step?(record: StepRecord): WarningRecord | null;
   evaluation?(record: EvaluationRecord): WarningRecord | null;
 }
-
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 const nats = (value: number): string => value.toFixed(4);
 

@@ -1,6 +1,6 @@
 import type { Batch } from "../data/loader.ts";
 import type { FileEntry, Module, PlayEntry } from "../engine/module.ts";
-import { integerNames } from "../graph/step_inputs.ts";
+import { type IntegerName, integerNames } from "../graph/step_inputs.ts";
 import type { BuiltModule } from "../model/build.ts";
 import { initSpecs, type Parameter, partShape } from "../model/parameters.ts";
 import { type AdamScalars, adamScalars } from "../optim/adamw.ts";
@@ -12,7 +12,7 @@ export type OptimizerConstants = Omit<AdamScalars, "step" | "lr" | "lossScale">;
 const noScalars = { lr: 0, step: 0 };
 
 /** Integers of a play entry by name, in the order of the contract. */
-export const playIntegers = (values: Partial<Record<(typeof integerNames)[number], number>>): Int32Array =>
+export const playIntegers = (values: Partial<Record<IntegerName, number>>): Int32Array =>
   Int32Array.from(integerNames, (name) => values[name] ?? 0);
 
 /** The parts of all parameters as rows of a safetensors file, of one parameter set. */
