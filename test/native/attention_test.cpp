@@ -7,28 +7,17 @@
 #include "native/base/error.h"
 #include "native/cpu/kernels.h"
 #include "native/ops/step_inputs.h"
+#include "test/native/attention_reference.h"
 #include "test/native/check.h"
 #include "test/native/paths.h"
 
 using namespace thalweg;
+using namespace check::attention;
 
 namespace {
 
-struct Case {
-  int64_t batch, seq, heads, kv_heads, dim;
-  int64_t rows() const { return batch * seq; }
-  int64_t qkv_width() const { return (heads + 2 * kv_heads) * dim; }
-  int64_t y_width() const { return heads * dim; }
-  float scale() const { return 1.0f / std::sqrt(static_cast<float>(dim)); }
-  std::string name() const {
-    std::ostringstream out;
-    out << "batch " << batch << " seq " << seq << " heads " << heads << "/" << kv_heads << " dim " << dim;
-    return out.str();
-  }
-};
-
 // Head dims 8 48 64 80 128; groups 1 2 4 8; lengths around a block of 64, a strip of 16, and several chunks of blocks.
-const Case kCases[] = {
+const Problem kCases[] = {
     {2, 1, 2, 1, 8},
     {1, 63, 8, 1, 48},
     {2, 64, 4, 1, 64},
@@ -43,32 +32,6 @@ const Case kCases[] = {
                          // hand
     {1, 2320, 1, 1, 8},  // several chunks, each longer than that
 };
-
-uint16_t to_bf16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-float from_bf16(uint16_t x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float f;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
-
-using Doubles = std::vector<double>;
-
-/** Normal values that are exact in `act`. */
-Doubles random_values(int64_t n, DType act, uint64_t stream) {
-  std::mt19937_64 engine(check::seed() * 1000003 + stream);
-  std::normal_distribution<float> normal;
-  Doubles out(static_cast<size_t>(n));
-  for (auto& x : out) {
-    const float f = normal(engine);
-    x = act == DType::BF16 ? from_bf16(to_bf16(f)) : f;
-  }
-  return out;
-}
 
 /** A tensor between two guards, filled with NaN (or values). */
 class Buffer {
@@ -112,49 +75,6 @@ class Buffer {
   Tensor t_;
 };
 
-struct Reference {
-  Doubles y, lse, dqkv;
-};
-
-/** The formulas as they stand, in float64; dy may be empty (forward only). */
-Reference reference(const Case& c, const Doubles& qkv, const Doubles& dy, double scale) {
-  Reference out{Doubles(c.rows() * c.y_width()), Doubles(c.rows() * c.heads), Doubles(qkv.size())};
-  Doubles p(c.seq), ds(c.seq);
-  const int64_t width = c.qkv_width(), group = c.heads / c.kv_heads;
-  for (int64_t b = 0; b < c.batch; b++)
-    for (int64_t h = 0; h < c.heads; h++)
-      for (int64_t i = 0; i < c.seq; i++) {
-        const int64_t row = b * c.seq + i, kv = h / group;
-        const int64_t q = row * width + h * c.dim, y = row * c.y_width() + h * c.dim;
-        const auto k = [&](int64_t j) { return (b * c.seq + j) * width + (c.heads + kv) * c.dim; };
-        const auto v = [&](int64_t j) { return k(j) + c.kv_heads * c.dim; };
-        const auto dot = [&](const double* a, const double* e) {
-          double sum = 0;
-          for (int64_t d = 0; d < c.dim; d++) sum += a[d] * e[d];
-          return sum;
-        };
-        double most = -std::numeric_limits<double>::infinity(), sum = 0;
-        for (int64_t j = 0; j <= i; j++) most = std::max(most, p[j] = scale * dot(&qkv[q], &qkv[k(j)]));
-        for (int64_t j = 0; j <= i; j++) sum += p[j] = std::exp(p[j] - most);
-        out.lse[row * c.heads + h] = most + std::log(sum);
-        for (int64_t j = 0; j <= i; j++) {
-          p[j] /= sum;
-          for (int64_t d = 0; d < c.dim; d++) out.y[y + d] += p[j] * qkv[v(j) + d];
-        }
-        if (dy.empty()) continue;
-        const double delta = dot(&dy[y], &out.y[y]);
-        for (int64_t j = 0; j <= i; j++) {
-          const double g = scale * p[j] * (dot(&dy[y], &qkv[v(j)]) - delta);
-          for (int64_t d = 0; d < c.dim; d++) {
-            out.dqkv[q + d] += g * qkv[k(j) + d];
-            out.dqkv[k(j) + d] += g * qkv[q + d];
-            out.dqkv[v(j) + d] += p[j] * dy[y + d];
-          }
-        }
-      }
-  return out;
-}
-
 /** Plays one kernel with a workspace of exactly the bytes it asked for, filled with NaN and guarded. */
 template <class Params>
 void play(void (*kernel)(const Params&, cpu::Context&), size_t (*size)(const Params&, int), const Params& p,
@@ -173,11 +93,11 @@ void play(void (*kernel)(const Params&, cpu::Context&), size_t (*size)(const Par
 
 struct Forward {
   Buffer qkv, y, lse;
-  Forward(const Case& c, DType act, const Doubles& values)
+  Forward(const Problem& c, DType act, const Doubles& values)
       : qkv(act, {c.rows(), c.qkv_width()}, values),
         y(act, {c.rows(), c.y_width()}),
         lse(DType::F32, {c.rows(), c.heads}) {}
-  void play_on(const cpu::Kernels& k, const Case& c, int threads, float scale) {
+  void play_on(const cpu::Kernels& k, const Problem& c, int threads, float scale) {
     ops::Attention p;
     p.qkv = qkv.tensor(), p.y = y.tensor(), p.lse = lse.tensor();
     p.seq = c.seq, p.heads = c.heads, p.kv_heads = c.kv_heads, p.head_dim = c.dim, p.scale = scale, p.rows = c.rows();
@@ -188,9 +108,9 @@ struct Forward {
 
 struct Backward {
   Buffer dy, dqkv;
-  Backward(const Case& c, DType act, const Doubles& values)
+  Backward(const Problem& c, DType act, const Doubles& values)
       : dy(act, {c.rows(), c.y_width()}, values), dqkv(act, {c.rows(), c.qkv_width()}) {}
-  void play_on(const cpu::Kernels& k, const Case& c, const Forward& f, int threads, float scale) {
+  void play_on(const cpu::Kernels& k, const Problem& c, const Forward& f, int threads, float scale) {
     ops::AttentionBackward p;
     p.qkv = f.qkv.tensor(), p.y = f.y.tensor(), p.lse = f.lse.tensor(), p.dy = dy.tensor(), p.dqkv = dqkv.tensor();
     p.seq = c.seq, p.heads = c.heads, p.kv_heads = c.kv_heads, p.head_dim = c.dim, p.scale = scale, p.rows = c.rows();
@@ -199,36 +119,9 @@ struct Backward {
   }
 };
 
-struct Tolerance {
-  double worst, mean;  // largest error / largest reference; root mean square error / root mean square reference
-};
-
-void compare(const std::string& what, const Doubles& found, const Doubles& want, Tolerance tolerance) {
-  double worst = 0, most = 0, error2 = 0, want2 = 0;
-  for (size_t i = 0; i < want.size(); i++) {
-    const double e = std::fabs(found[i] - want[i]);
-    CHECK(!std::isnan(e), what, ": NaN at ", i);
-    worst = std::max(worst, e), most = std::max(most, std::fabs(want[i]));
-    error2 += e * e, want2 += want[i] * want[i];
-  }
-  // A gradient may vanish (one position: dq = dk = 0) while the terms that cancel in it are of order 1: hence a floor.
-  constexpr double kFloor = 0.1;
-  const double n = static_cast<double>(want.size());
-  const double mean = std::sqrt(error2 / n) / std::max(std::sqrt(want2 / n), kFloor);
-  CHECK(worst <= tolerance.worst * std::max(most, kFloor) && mean <= tolerance.mean, what, ": worst ", worst, " of ",
-        most, ", relative root mean square error ", mean);
-}
-
-// fp32: inputs exact, scores rounded to 2^-24 * |score| (|score| < 8 in log2), sums of up to 2320 terms in short
-// chains.
-constexpr Tolerance kF32{1e-5, 3e-6};
-// bf16: results rounded (2^-9 at most, 2^-9 / sqrt 3 in the mean); P and dS also where tiles multiply them; and delta
-// is taken from the rounded y.
-constexpr Tolerance kBf16{2e-2, 4.5e-3};
-
-void check_path(const Case& c, DType act, Isa isa, const Doubles& qkv, const Doubles& dy, const Reference& want) {
+void check_path(const Problem& c, DType act, Isa isa, const Doubles& qkv, const Doubles& dy, const Reference& want) {
   const auto& k = cpu::kernels_for(isa);
-  const Tolerance tolerance = act == DType::F32 ? kF32 : kBf16;
+  const Closeness tolerance = act == DType::F32 ? kF32 : kBf16;
   const std::string where = c.name() + " " + dtype_name(act) + " " + isa_name(isa);
   Forward f(c, act, qkv);
   Backward b(c, act, dy);
@@ -237,23 +130,11 @@ void check_path(const Case& c, DType act, Isa isa, const Doubles& qkv, const Dou
   // Scores are fp32 sums of exact products on every path: no bf16 rounding reaches lse but the fast exponential's 3e-6.
   compare(where + " lse", f.lse.values(), want.lse, {1e-5, 1e-5});
   b.play_on(k, c, f, 2, c.scale());
-  const Doubles dqkv = b.dqkv.values();
-  for (int part = 0; part < 3; part++) {  // dq, dk, dv apart: they differ in size
-    const int64_t from = part == 0 ? 0 : (c.heads + (part - 1) * c.kv_heads) * c.dim;
-    const int64_t width = (part == 0 ? c.heads : c.kv_heads) * c.dim;
-    Doubles found, expected;
-    for (int64_t r = 0; r < c.rows(); r++)
-      for (int64_t d = 0; d < width; d++) {
-        found.push_back(dqkv[r * c.qkv_width() + from + d]);
-        expected.push_back(want.dqkv[r * c.qkv_width() + from + d]);
-      }
-    const char* names[] = {" dq", " dk", " dv"};
-    compare(where + names[part], found, expected, tolerance);
-  }
+  compare_gradient(where, c, b.dqkv.values(), want.dqkv, tolerance);
 }
 
 void check_all(DType act) {
-  for (const Case& c : kCases) {
+  for (const Problem& c : kCases) {
     const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1),
                   dy = random_values(c.rows() * c.y_width(), act, 2);
     const Reference want = reference(c, qkv, dy, c.scale());
@@ -264,7 +145,7 @@ void check_all(DType act) {
 }  // namespace
 
 TEST("the float64 gradient is the derivative of the float64 forward (central differences)") {
-  const Case c{2, 5, 4, 2, 3};
+  const Problem c{2, 5, 4, 2, 3};
   Doubles qkv = random_values(c.rows() * c.qkv_width(), DType::F32, 1);
   const Doubles dy = random_values(c.rows() * c.y_width(), DType::F32, 2);
   const double scale = 0.7, step = 1e-5;
@@ -288,7 +169,7 @@ TEST("fp32 attention and its gradient agree with float64 on every path") { check
 TEST("bf16 attention and its gradient agree with float64 on every path") { check_all(DType::BF16); }
 
 TEST("any number of threads gives the same bits") {
-  for (const Case& c : {Case{3, 200, 4, 2, 48}, Case{1, 1100, 1, 1, 64}})
+  for (const Problem& c : {Problem{3, 200, 4, 2, 48}, Problem{1, 1100, 1, 1, 64}})
     for (DType act : {DType::F32, DType::BF16})
       for (Isa isa : available_paths()) {
         const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1),
@@ -306,7 +187,7 @@ TEST("any number of threads gives the same bits") {
 }
 
 TEST("scores far beyond the range of exp do not overflow") {
-  const Case c{1, 130, 1, 1, 64};
+  const Problem c{1, 130, 1, 1, 64};
   for (DType act : {DType::F32, DType::BF16}) {
     Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1);
     for (int64_t r = 0; r < c.rows(); r++) qkv[r * c.qkv_width()] = qkv[r * c.qkv_width() + c.dim] = r % 2 ? 64 : 72;
@@ -316,13 +197,13 @@ TEST("scores far beyond the range of exp do not overflow") {
       Forward f(c, act, qkv);
       f.play_on(cpu::kernels_for(isa), c, 2, c.scale());
       // Scores of 512..648 carry 2^-24 * 900 (log2) of error per rounding: 5e-5, a few of them.
-      compare("y", f.y.values(), want.y, act == DType::F32 ? Tolerance{1e-3, 5e-4} : kBf16);
+      compare("y", f.y.values(), want.y, act == DType::F32 ? Closeness{1e-3, 5e-4} : kBf16);
     }
   }
 }
 
 TEST("a NaN key reaches every later query and no earlier one") {
-  const Case c{1, 150, 2, 2, 64};
+  const Problem c{1, 150, 2, 2, 64};
   constexpr int64_t kBad = 70;
   for (DType act : {DType::F32, DType::BF16})
     for (Isa isa : available_paths()) {
@@ -340,7 +221,7 @@ TEST("a NaN key reaches every later query and no earlier one") {
 namespace {
 
 /** Plays a sequence token by token; returns y of every step, laid out as by the full forward. */
-Doubles decode(const cpu::Kernels& k, const Case& c, DType act, const Doubles& qkv, int64_t capacity) {
+Doubles decode(const cpu::Kernels& k, const Problem& c, DType act, const Doubles& qkv, int64_t capacity) {
   Buffer keys(act, {c.batch, capacity, c.kv_heads * c.dim}), values(act, {c.batch, capacity, c.kv_heads * c.dim});
   Doubles out(c.rows() * c.y_width());
   for (int64_t t = 0; t < c.seq; t++) {
@@ -376,7 +257,7 @@ Doubles decode(const cpu::Kernels& k, const Case& c, DType act, const Doubles& q
 }  // namespace
 
 TEST("decoding token by token equals attention over the whole sequence") {
-  for (const Case& c : {Case{2, 70, 4, 2, 64}, Case{1, 37, 8, 1, 48}, Case{3, 19, 2, 2, 5}})
+  for (const Problem& c : {Problem{2, 70, 4, 2, 64}, Problem{1, 37, 8, 1, 48}, Problem{3, 19, 2, 2, 5}})
     for (DType act : {DType::F32, DType::BF16}) {
       const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1);
       for (Isa isa : available_paths()) {
@@ -390,7 +271,7 @@ TEST("decoding token by token equals attention over the whole sequence") {
 }
 
 TEST("decoding beyond the capacity of the caches is refused") {
-  const Case c{1, 5, 2, 1, 8};
+  const Problem c{1, 5, 2, 1, 8};
   const Doubles qkv = random_values(c.rows() * c.qkv_width(), DType::F32, 1);
   std::string code;
   try {

@@ -1,0 +1,144 @@
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "native/base/tensor.h"
+#include "test/native/check.h"
+
+/** Attention and its gradient in float64, and how near a kernel must come: for the tests of every backend. */
+namespace check::attention {
+
+using thalweg::DType;
+
+struct Problem {
+  int64_t batch, seq, heads, kv_heads, dim;
+  int64_t rows() const { return batch * seq; }
+  int64_t qkv_width() const { return (heads + 2 * kv_heads) * dim; }
+  int64_t y_width() const { return heads * dim; }
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(dim)); }
+  std::string name() const {
+    std::ostringstream out;
+    out << "batch " << batch << " seq " << seq << " heads " << heads << "/" << kv_heads << " dim " << dim;
+    return out.str();
+  }
+};
+
+inline uint16_t to_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+inline float from_bf16(uint16_t x) {
+  const uint32_t bits = static_cast<uint32_t>(x) << 16;
+  float f;
+  std::memcpy(&f, &bits, 4);
+  return f;
+}
+
+using Doubles = std::vector<double>;
+
+/** Normal values that are exact in `act`. */
+inline Doubles random_values(int64_t n, DType act, uint64_t stream) {
+  std::mt19937_64 engine(check::seed() * 1000003 + stream);
+  std::normal_distribution<float> normal;
+  Doubles out(static_cast<size_t>(n));
+  for (auto& x : out) {
+    const float f = normal(engine);
+    x = act == DType::BF16 ? from_bf16(to_bf16(f)) : f;
+  }
+  return out;
+}
+
+struct Reference {
+  Doubles y, lse, dqkv;
+};
+
+/** The formulas as they stand, in float64; dy may be empty (forward only). */
+inline Reference reference(const Problem& c, const Doubles& qkv, const Doubles& dy, double scale) {
+  Reference out{Doubles(c.rows() * c.y_width()), Doubles(c.rows() * c.heads), Doubles(qkv.size())};
+  Doubles p(c.seq), ds(c.seq);
+  const int64_t width = c.qkv_width(), group = c.heads / c.kv_heads;
+  for (int64_t b = 0; b < c.batch; b++)
+    for (int64_t h = 0; h < c.heads; h++)
+      for (int64_t i = 0; i < c.seq; i++) {
+        const int64_t row = b * c.seq + i, kv = h / group;
+        const int64_t q = row * width + h * c.dim, y = row * c.y_width() + h * c.dim;
+        const auto k = [&](int64_t j) { return (b * c.seq + j) * width + (c.heads + kv) * c.dim; };
+        const auto v = [&](int64_t j) { return k(j) + c.kv_heads * c.dim; };
+        const auto dot = [&](const double* a, const double* e) {
+          double sum = 0;
+          for (int64_t d = 0; d < c.dim; d++) sum += a[d] * e[d];
+          return sum;
+        };
+        double most = -std::numeric_limits<double>::infinity(), sum = 0;
+        for (int64_t j = 0; j <= i; j++) most = std::max(most, p[j] = scale * dot(&qkv[q], &qkv[k(j)]));
+        for (int64_t j = 0; j <= i; j++) sum += p[j] = std::exp(p[j] - most);
+        out.lse[row * c.heads + h] = most + std::log(sum);
+        for (int64_t j = 0; j <= i; j++) {
+          p[j] /= sum;
+          for (int64_t d = 0; d < c.dim; d++) out.y[y + d] += p[j] * qkv[v(j) + d];
+        }
+        if (dy.empty()) continue;
+        const double delta = dot(&dy[y], &out.y[y]);
+        for (int64_t j = 0; j <= i; j++) {
+          const double g = scale * p[j] * (dot(&dy[y], &qkv[v(j)]) - delta);
+          for (int64_t d = 0; d < c.dim; d++) {
+            out.dqkv[q + d] += g * qkv[k(j) + d];
+            out.dqkv[k(j) + d] += g * qkv[q + d];
+            out.dqkv[v(j) + d] += p[j] * dy[y + d];
+          }
+        }
+      }
+  return out;
+}
+
+struct Closeness {
+  double worst, mean;  // largest error / largest reference; root mean square error / root mean square reference
+};
+
+inline void compare(const std::string& what, const Doubles& found, const Doubles& want, Closeness tolerance) {
+  double worst = 0, most = 0, error2 = 0, want2 = 0;
+  for (size_t i = 0; i < want.size(); i++) {
+    const double e = std::fabs(found[i] - want[i]);
+    CHECK(!std::isnan(e), what, ": NaN at ", i);
+    worst = std::max(worst, e), most = std::max(most, std::fabs(want[i]));
+    error2 += e * e, want2 += want[i] * want[i];
+  }
+  // A gradient may vanish (one position: dq = dk = 0) while the terms that cancel in it, dy . v and dy . y, are of
+  // order sqrt(dim): hence a floor.
+  constexpr double kFloor = 0.3;
+  const double n = static_cast<double>(want.size());
+  const double mean = std::sqrt(error2 / n) / std::max(std::sqrt(want2 / n), kFloor);
+  CHECK(worst <= tolerance.worst * std::max(most, kFloor) && mean <= tolerance.mean, what, ": worst ", worst, " of ",
+        most, ", relative root mean square error ", mean);
+}
+
+/** dq, dk and dv apart: they differ in size. */
+inline void compare_gradient(const std::string& where, const Problem& c, const Doubles& found, const Doubles& want,
+                             Closeness tolerance) {
+  const char* names[] = {" dq", " dk", " dv"};
+  for (int part = 0; part < 3; part++) {
+    const int64_t from = part == 0 ? 0 : (c.heads + (part - 1) * c.kv_heads) * c.dim;
+    const int64_t width = (part == 0 ? c.heads : c.kv_heads) * c.dim;
+    Doubles a, b;
+    for (int64_t r = 0; r < c.rows(); r++)
+      for (int64_t d = 0; d < width; d++) {
+        a.push_back(found[r * c.qkv_width() + from + d]);
+        b.push_back(want[r * c.qkv_width() + from + d]);
+      }
+    compare(where + names[part], a, b, tolerance);
+  }
+}
+
+// fp32: inputs exact, scores rounded to 2^-24 * |score| (|score| < 8 in log2), sums of up to 2320 terms in short
+// chains.
+constexpr Closeness kF32{1e-5, 3e-6};
+// bf16: results rounded (2^-9 at most, 2^-9 / sqrt 3 in the mean); P and dS also where tiles multiply them; and delta
+// is taken from the rounded y.
+constexpr Closeness kBf16{2e-2, 4.5e-3};
+
+}  // namespace check::attention
