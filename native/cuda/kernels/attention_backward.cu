@@ -144,7 +144,7 @@ DEVICE void differentiate(float (&p)[M][N][4], float (&ds)[M][N][4], const float
 }
 
 template <int D>
-__global__ void __launch_bounds__(key_value_tiles(D).threads())
+__global__ void __launch_bounds__(key_value_tiles(D).threads(), 1)
     key_value_kernel(const bf16* qkv, const bf16* dy, bf16* dqkv, RowStatistics statistics, AttentionShape shape) {
   constexpr AttentionTiles kTiles = key_value_tiles(D);
   constexpr int kThreads = kTiles.threads(), M = kTiles.blocks, kStep = kTiles.step, kStrip = kTiles.strip;
@@ -228,7 +228,7 @@ DEVICE void differentiate_rows(const float (&s)[M][N][4], float (&ds)[M][N][4], 
 }
 
 template <int D>
-__global__ void __launch_bounds__(query_tiles(D).threads())
+__global__ void __launch_bounds__(query_tiles(D).threads(), 1)
     query_kernel(const bf16* qkv, const bf16* dy, bf16* dqkv, RowStatistics statistics, AttentionShape shape) {
   constexpr AttentionTiles kTiles = query_tiles(D);
   constexpr int kThreads = kTiles.threads(), M = kTiles.blocks, kStep = kTiles.step, kStrip = kTiles.strip;

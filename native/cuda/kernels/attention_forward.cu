@@ -16,10 +16,10 @@
  *          256   [ ] [ ] [ ] [ ] [\]         O = O + P V          P is its own A fragment
  *                                           \ masked, the only tiles that compare; right of it nothing is loaded
  *
- * The copy of V runs under Q K^T and that of the next K under the softmax and P V. The sum of a row is divided out at
- * the end. The maximum that is subtracted need not be the true one, only near it: it moves when a row of the warp
- * outgrows it by 2^8 (so P <= 2^8, the same relative error in bf16), which after the first tiles is rare, and saves
- * rescaling O (FlashAttention-4). Tiles and their reasons: attention_tiles.h.
+ * The next tile of K and V is copied into the second of two stages meanwhile: one barrier a tile. The sum of a row is
+ * divided out at the end. The maximum that is subtracted need not be the true one, only near it: it moves when a row of
+ * the warp outgrows it by 2^8 (so P <= 2^8, the same relative error in bf16), which after the first tiles is rare, and
+ * saves rescaling O (FlashAttention-4). Tiles and their reasons: attention_tiles.h.
  */
 namespace thalweg::cuda {
 
@@ -31,8 +31,18 @@ template <int D>
 struct ForwardShared {
   static constexpr AttentionTiles kTiles = forward_tiles(D);
   AttentionTile<kTiles.rows(), D> queries;
-  AttentionTile<kTiles.step, D> keys, values;
+  struct Stage {
+    AttentionTile<kTiles.step, D> keys, values;
+  } stages[2];
 };
+
+template <int D>
+DEVICE void fetch_keys(typename ForwardShared<D>::Stage& stage, const bf16* qkv, const AttentionShape& shape,
+                       int sequence, int kv, int key) {
+  constexpr int kThreads = forward_tiles(D).threads();
+  fetch_rows<kThreads>(stage.keys, shape.key(qkv, sequence, kv, key));
+  fetch_rows<kThreads>(stage.values, shape.value(qkv, sequence, kv, key));
+}
 
 /** What a warp keeps of its 16 M rows: thread 4 g + t has rows g and g + 8 of each block. */
 template <int D, int M>
@@ -137,42 +147,37 @@ DEVICE void finish(Rows<D, M>& rows, float (&factor)[M][2], float* lse, const At
 }
 
 template <int D>
-__global__ void __launch_bounds__(forward_tiles(D).threads())
+__global__ void __launch_bounds__(forward_tiles(D).threads(), 1)
     attention_kernel(const bf16* qkv, bf16* y, float* lse, AttentionShape shape) {
   constexpr AttentionTiles kTiles = forward_tiles(D);
   constexpr int kThreads = kTiles.threads(), M = kTiles.blocks, kStep = kTiles.step;
   static_assert(kTiles.strip == kStep, "the scores of a whole tile of keys stand in registers");
   auto& shared = shared_memory<ForwardShared<D>>();
   const auto block = AttentionBlock::of(kTiles.rows(), shape.seq, shape.heads, shape.batch, true);
-  const int kv = block.head / shape.group();
+  const int kv = block.head / shape.group(), sequence = block.sequence;
   const int local = warp_index() * 16 * M, first = block.first_row + local;  // of the warp's rows
   const int end = block.first_row + kTiles.rows() < shape.seq ? block.first_row + kTiles.rows() : shape.seq;
   const float c = shape.scale * kLog2E;
   Rows<D, M> rows;
 
-  fetch_rows<kThreads>(shared.queries, shape.query(qkv, block.sequence, block.head, block.first_row));
-  fetch_rows<kThreads>(shared.keys, shape.key(qkv, block.sequence, kv, 0));
+  fetch_rows<kThreads>(shared.queries, shape.query(qkv, sequence, block.head, block.first_row));
+  fetch_keys<D>(shared.stages[0], qkv, shape, sequence, kv, 0);
   copy_async_commit();
-  for (int key = 0; key < end; key += kStep) {
-    const bool sees = key < first + 16 * M;  // the warp's last row sees this tile's first key
+  for (int key = 0, i = 0; key < end; key += kStep, i ^= 1) {
+    copy_async_wait<0>();
+    sync_threads();  // these keys have come, and the last are read
+    if (key + kStep < end) fetch_keys<D>(shared.stages[i ^ 1], qkv, shape, sequence, kv, key + kStep);
+    copy_async_commit();
+    if (key >= first + 16 * M) continue;  // the warp's last row does not see this tile's first key
     float s[M][kStep / 8][4];
-    copy_async_wait<0>();
-    sync_threads();  // these keys have come, and the last values are read
-    fetch_rows<kThreads>(shared.values, shape.value(qkv, block.sequence, kv, key));
-    copy_async_commit();
-    if (sees) scores<D>(s, shared.queries.at[local], shared.keys.at[0]);
-    copy_async_wait<0>();
-    sync_threads();  // these values have come, and the keys are read
-    if (key + kStep < end) fetch_rows<kThreads>(shared.keys, shape.key(qkv, block.sequence, kv, key + kStep));
-    copy_async_commit();
-    if (!sees) continue;
+    scores<D>(s, shared.queries.at[local], shared.stages[i].keys.at[0]);
     if (key + kStep > first + 1) mask(s, key - first);
     softmax(rows, s, c);
-    weigh<D>(rows.out, s, shared.values.at[0]);
+    weigh<D>(rows.out, s, shared.stages[i].values.at[0]);
   }
   float factor[M][2];
   finish(rows, factor, lse, shape, block, first);
-  store_rows<D>(shape.output(y, block.sequence, block.head, first), rows.out, factor, shared.queries.at[local]);
+  store_rows<D>(shape.output(y, sequence, block.head, first), rows.out, factor, shared.queries.at[local]);
 }
 
 template <int D>

@@ -1,4 +1,5 @@
 #pragma once
+#include "native/cuda/ptx/platform.h"
 
 /**
  * Every tile of the tensor-core attention kernels, by head dim, with its reason. A warp owns 16 * blocks rows (queries,
@@ -12,25 +13,26 @@ struct AttentionTiles {
   int warps;
   int step;   // streamed rows that arrive together
   int strip;  // of them, those whose scores stand in registers at a time
-  constexpr int rows() const { return 16 * blocks * warps; }
-  constexpr int threads() const { return 32 * warps; }
+  HOST_DEVICE constexpr int rows() const { return 16 * blocks * warps; }
+  HOST_DEVICE constexpr int threads() const { return 32 * warps; }
 };
 
 /** 32 rows a warp: each fragment of K and V read from shared memory then feeds two products; with 16, reading it (256
  * bytes at 128 a clock) takes as long as the product itself (2 clocks on sm_80). */
-constexpr AttentionTiles forward_tiles(int head_dim) {
-  (void)head_dim;
-  return {2, 4, 64, 64};
+HOST_DEVICE constexpr AttentionTiles forward_tiles(int head_dim) {
+  if (head_dim <= 64) return {2, 4, 64, 64};
+  return {2, 4, 32, 32};
 }
 
-/** Two accumulators of head_dim columns (dK, dV): 32 rows a warp up to 64 columns (128 registers), 16 rows beyond. */
-constexpr AttentionTiles key_value_tiles(int head_dim) {
-  if (head_dim <= 64) return {2, 4, 32, 32};
+/** Two accumulators of head_dim columns (dK, dV): 32 rows a warp up to 48 columns (96 registers), 16 rows beyond. */
+HOST_DEVICE constexpr AttentionTiles key_value_tiles(int head_dim) {
+  if (head_dim <= 48) return {2, 4, 32, 32};
+  if (head_dim <= 64) return {1, 8, 64, 32};
   return {1, 4, 32, 32};
 }
 
 /** One accumulator (dQ), but two operands (Q, dy) that stay in shared memory: beyond 64 columns 64 rows of them. */
-constexpr AttentionTiles query_tiles(int head_dim) {
+HOST_DEVICE constexpr AttentionTiles query_tiles(int head_dim) {
   if (head_dim <= 64) return {2, 4, 64, 32};
   return {1, 4, 32, 32};
 }
