@@ -65,13 +65,48 @@ void Encoder::encode_normalized(const Piece& piece, IdBuffer& out) {
   encode_words(prefixed_, out);
 }
 
+inline const uint8_t* Encoder::word_end(const uint8_t* p, const uint8_t* end) const {
+  return t_.spec_.gpt2_words ? t_.words_.word_end(p, end) : joined_end(p, end);
+}
+
+/** Word by word, but some ahead of the cache: their slots are on the way while the next words are found. */
 void Encoder::encode_words(std::string_view text, IdBuffer& out) {
+  struct Word {
+    const uint8_t* begin;
+    size_t bytes;
+    WordCache::Key key;
+    size_t place;
+  };
+  std::array<Word, 16> ahead;
   const uint8_t* p = bytes_of(text);
   const uint8_t* end = p + text.size();
   while (p < end) {
-    const uint8_t* to = t_.spec_.gpt2_words ? t_.words_.word_end(p, end) : joined_end(p, end);
-    encode_word(p, to, end, out);
-    p = to;
+    size_t count = 0;
+    for (; count < ahead.size() && p < end; count++) {
+      const uint8_t* to = word_end(p, end);
+      Word& word = ahead[count];
+      word.begin = p;
+      word.bytes = static_cast<size_t>(to - p);
+      p = to;
+      if (word.bytes > WordCache::kInline) continue;
+      word.key = WordCache::key_of(word.begin, word.bytes, end);
+      word.place = cache_.place(word.key);
+      cache_.prefetch(word.place);
+    }
+    for (size_t i = 0; i < count; i++) {
+      const Word& word = ahead[i];
+      const std::string_view letters(reinterpret_cast<const char*>(word.begin), word.bytes);
+      if (word.bytes > WordCache::kInline) {
+        encode_long_word(letters, out);
+        continue;
+      }
+      Ids ids = cache_.find(word.key, word.place);
+      if (ids.data == nullptr) {
+        ids = merge_word(letters);
+        cache_.add(word.key, word.place, ids);
+      }
+      out.append(ids);
+    }
   }
 }
 
@@ -86,23 +121,12 @@ const uint8_t* Encoder::joined_end(const uint8_t* p, const uint8_t* end) const {
   return end;
 }
 
-void Encoder::encode_word(const uint8_t* word, const uint8_t* word_end, const uint8_t* readable, IdBuffer& out) {
-  const auto bytes = static_cast<size_t>(word_end - word);
-  const std::string_view text(reinterpret_cast<const char*>(word), bytes);
-  if (bytes <= WordCache::kInline) {
-    const WordCache::Key key = WordCache::key_of(word, bytes, readable);
-    Ids ids = cache_.find(key);
-    if (ids.data == nullptr) {
-      ids = merge_word(text);
-      cache_.add(key, ids);
-    }
-    return out.append(ids);
-  }
-  if (bytes > WordCache::kLongest) return out.append(merge_word(text));
-  Ids ids = cache_.find_long(text);
+void Encoder::encode_long_word(std::string_view word, IdBuffer& out) {
+  if (word.size() > WordCache::kLongest) return out.append(merge_word(word));
+  Ids ids = cache_.find_long(word);
   if (ids.data == nullptr) {
-    ids = merge_word(text);
-    cache_.add_long(text, ids);
+    ids = merge_word(word);
+    cache_.add_long(word, ids);
   }
   out.append(ids);
 }

@@ -51,7 +51,8 @@ class Encoder {
   void encode_raw(const Piece& piece, IdBuffer& out);
   void encode_normalized(const Piece& piece, IdBuffer& out);
   void encode_words(std::string_view text, IdBuffer& out);
-  void encode_word(const uint8_t* word, const uint8_t* word_end, const uint8_t* readable, IdBuffer& out);
+  void encode_long_word(std::string_view word, IdBuffer& out);
+  const uint8_t* word_end(const uint8_t* p, const uint8_t* end) const;
   Ids merge_word(std::string_view word);
   const uint8_t* joined_end(const uint8_t* p, const uint8_t* end) const;
   template <class F>

@@ -39,9 +39,16 @@ class WordCache {
     return {part[0], part[1] | uint64_t{bytes} << 56};
   }
 
+  /** Where a word would lie. Asking for many words ahead hides the memory's delay. */
+  size_t place(Key key) const {
+    uint64_t x = (key.low ^ key.high >> 29) * 0x9e3779b97f4a7c15u;
+    x = (x ^ key.high) * 0xd6e8feb86659fd93u;
+    return x >> 47 & (kSlots - 1);
+  }
+  void prefetch(size_t place) const { __builtin_prefetch(&slots_[place]); }
+
   /** Null data: not known. */
-  Ids find(Key key) {
-    const size_t at = place(key);
+  Ids find(Key key, size_t at) const {
     for (const size_t i : {at, at ^ 1}) {
       const Slot& slot = slots_[i];
       if (slot.key.low == key.low && slot.key.high == key.high)
@@ -49,8 +56,7 @@ class WordCache {
     }
     return {};
   }
-  void add(Key key, Ids ids) {
-    const size_t at = place(key);
+  void add(Key key, size_t at, Ids ids) {
     Slot slot{key, ids.count, {}};
     if (ids.count <= kHere)
       std::memcpy(slot.ids, ids.data, ids.count * sizeof(uint32_t));
@@ -65,7 +71,7 @@ class WordCache {
 
  private:
   static constexpr uint32_t kHere = 3;
-  static constexpr size_t kSlots = 1 << 16, kLongSlots = 1 << 13, kStore = 1 << 20;
+  static constexpr size_t kSlots = 1 << 17, kLongSlots = 1 << 13, kStore = 1 << 20;
   static constexpr uint64_t kMask[9] = {
       0, 0xff, 0xffff, 0xffffff, 0xffffffff, 0xffffffffff, 0xffffffffffff, 0xffffffffffffff, ~uint64_t{0}};
   struct alignas(32) Slot {
@@ -79,11 +85,6 @@ class WordCache {
     uint32_t at = 0;  // in store_: the ids, then the bytes
   };
 
-  static size_t place(Key key) {
-    uint64_t x = (key.low ^ key.high >> 29) * 0x9e3779b97f4a7c15u;
-    x = (x ^ key.high) * 0xd6e8feb86659fd93u;
-    return x >> 48 & (kSlots - 1);
-  }
   static uint64_t hash(std::string_view word);
   uint32_t keep(const uint32_t* numbers, size_t count);
 
