@@ -1,0 +1,85 @@
+#include "test/native/bench/harness.h"
+
+namespace bench {
+
+namespace {
+
+/** Keeps bf16 copies of the weights of a benchmark. */
+class Copies final : public cuda::WeightCopies {
+ public:
+  std::vector<std::pair<const void*, void*>> pairs;
+  void* find(const void* master) const override {
+    for (const auto& [weight, copy] : pairs)
+      if (weight == master) return copy;
+    return nullptr;
+  }
+};
+
+/** y [rows, n] = x [rows, k] w [n, k]^T and its two gradients, bf16, with the weight's bf16 copy at hand. */
+void three_forms(Device& device, const Options& options, const std::string& name, int64_t rows, int64_t n, int64_t k) {
+  const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(n) * static_cast<double>(k);
+  const double bytes = 2.0 * static_cast<double>(rows * n + rows * k + n * k);
+  const int sets = sets_for(options, bytes);
+  std::vector<Tensor> x, y, w, dw;
+  Copies copies;
+  for (int i = 0; i < sets; i++) {
+    x.push_back(tensor(device.normal(DType::BF16, rows * k), DType::BF16, {rows, k}));
+    y.push_back(tensor(device.normal(DType::BF16, rows * n), DType::BF16, {rows, n}));
+    void* copy = device.normal(DType::BF16, n * k);
+    w.push_back(tensor(copy, DType::F32, {n, k}));  // the master itself is never read: the copy stands at its address
+    copies.pairs.emplace_back(copy, copy);
+  }
+  dw.push_back(tensor(device.zeros(static_cast<size_t>(n * k) * 4), DType::F32, {n, k}));
+  const Tensor absent{};
+  const auto& target = device.properties().target;
+  const auto decode = [&](auto op, const std::vector<Tensor>& operands, const std::vector<double>& attributes) {
+    return decltype(op)::decode({decltype(op)::kName, "bench", operands, attributes});
+  };
+  const auto measure = [&](const char* form, size_t workspace, double moved, auto enqueue) {
+    Measurement m{"matmul", name, {{"rows", rows}, {"n", n}, {"k", k}}, flops, moved, {}, sets};
+    m.group = std::string("matmul ") + form;
+    m.enqueue = [&](int set, cuda::Context& ctx) {
+      ctx.copies = &copies;
+      enqueue(static_cast<size_t>(set), ctx);
+    };
+    run(device, options, workspace, m);
+  };
+  measure("forward", cuda::linear_workspace(decode(ops::Linear{}, {x[0], w[0], absent, y[0]}, {}), target), bytes,
+          [&](size_t i, cuda::Context& ctx) {
+            cuda::linear(decode(ops::Linear{}, {x[i], w[i], absent, y[i]}, {}), ctx);
+          });
+  measure("dgrad", cuda::linear_dgrad_workspace(decode(ops::LinearDgrad{}, {y[0], w[0], absent, x[0]}, {}), target),
+          bytes, [&](size_t i, cuda::Context& ctx) {
+            cuda::linear_dgrad(decode(ops::LinearDgrad{}, {y[i], w[i], absent, x[i]}, {}), ctx);
+          });
+  const double moved = bytes + 2.0 * static_cast<double>(n * k);
+  measure("wgrad", cuda::linear_wgrad_workspace(decode(ops::LinearWgrad{}, {y[0], x[0], dw[0]}, {0}), target), moved,
+          [&](size_t i, cuda::Context& ctx) {
+            cuda::linear_wgrad(decode(ops::LinearWgrad{}, {y[i], x[i], dw[0]}, {0}), ctx);
+          });
+  device.release();
+}
+
+struct Model {
+  const char* name;
+  int64_t dim, ffn;
+};
+constexpr Model kPaper[] = {{"0.1b", 768, 3072}, {"0.3b", 1024, 2048}, {"0.6b", 1536, 6144}, {"1.2b", 2048, 8192}};
+constexpr int64_t kVocab = 32000, kTokens = 16384, kHeadTokens = 4096;
+
+}  // namespace
+
+void matmul_benchmarks(Device& device, const Options& options) {
+  if (options.tiny) return three_forms(device, options, "tiny", 64, 48, 32);
+  for (int64_t cube : {2048, 4096, 8192}) three_forms(device, options, "cube", cube, cube, cube);
+  for (const Model& m : kPaper) {
+    const std::string name = m.name;
+    three_forms(device, options, name + " qkv", kTokens, 3 * m.dim, m.dim);
+    three_forms(device, options, name + " attention out", kTokens, m.dim, m.dim);
+    three_forms(device, options, name + " gate and up", kTokens, 2 * m.ffn, m.dim);
+    three_forms(device, options, name + " down", kTokens, m.dim, m.ffn);
+    three_forms(device, options, name + " head", kHeadTokens, kVocab, m.dim);
+  }
+}
+
+}  // namespace bench
