@@ -52,6 +52,8 @@ export interface CheckpointState {
   config: RunConfig;
   configHash: string;
   lineage: LineageEntry[];
+  /** Of merged weights: what was averaged. Such a checkpoint has no optimizer state. */
+  merged?: { path: string; step: number; weight: number }[];
   deviceClass: string;
   numericsVersion: number;
 }

@@ -6,7 +6,7 @@
 export const METRICS_VERSION = 1;
 
 /** Why a checkpoint or an evaluation exists. */
-export type Occasion = "pre-decay" | "post-decay" | "periodic" | "final" | "signal";
+export type Occasion = "pre-decay" | "post-decay" | "periodic" | "final" | "signal" | "merged";
 
 export interface HeaderRecord {
   type: "header";

@@ -5,7 +5,7 @@ import { cleanTemporary, listCheckpoints, newestCheckpoint } from "./checkpoint_
 import type { LineageEntry } from "./checkpoint_state.ts";
 import { type Checkpoint, MANIFEST, readCheckpoint } from "./checkpoint_verify.ts";
 import { type RunOrigin, readRunFile } from "./run_folder.ts";
-import { MODEL_FILE } from "./saver.ts";
+import { MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
 
 export interface StartOptions {
   runDir: string;
@@ -40,13 +40,23 @@ export async function findStart(options: StartOptions): Promise<Start> {
   await cleanTemporary(directory);
   if (resume !== undefined && resume !== "auto") return resumeFrom(resume, runDir, directory);
   const newest = resume === "auto" ? await newestCheckpoint(directory) : null;
-  if (newest) return { kind: "resume", checkpoint: newest, own: true };
+  if (newest) return { kind: "resume", checkpoint: withOptimizer(newest), own: true };
   if (resume === undefined) refuseUsed(runDir);
   else if (forkFrom === undefined && initFrom === undefined) await refuseOtherOrigin(runDir);
   const resumed = resume === "auto";
-  if (forkFrom !== undefined) return { kind: "fork", checkpoint: await readCheckpoint(resolve(forkFrom)) };
+  if (forkFrom !== undefined)
+    return { kind: "fork", checkpoint: withOptimizer(await readCheckpoint(resolve(forkFrom))) };
   if (initFrom !== undefined) return { kind: "init", weights: await weightsOf(resolve(initFrom)), resumed };
   return { kind: "start", resumed };
+}
+
+/** Training goes on only from a checkpoint that has the optimizer's state. */
+function withOptimizer(checkpoint: Checkpoint): Checkpoint {
+  if (OPTIMIZER_FILE in checkpoint.manifest.files) return checkpoint;
+  throw new ThalwegError(
+    "BAD_OPTION",
+    `${checkpoint.path} holds merged weights without optimizer state: start from them with --init-from.`,
+  );
 }
 
 async function resumeFrom(path: string, runDir: string, directory: string): Promise<Start> {
@@ -57,7 +67,7 @@ async function resumeFrom(path: string, runDir: string, directory: string): Prom
   const origin = (await readRunFile(runDir))?.origin;
   const again = origin?.option === "--resume" && origin.path === folder;
   if (!own && !(again && (await listCheckpoints(directory)).length === 0)) refuseUsed(runDir);
-  return { kind: "resume", checkpoint: await readCheckpoint(folder), own };
+  return { kind: "resume", checkpoint: withOptimizer(await readCheckpoint(folder)), own };
 }
 
 function refuseUsed(runDir: string): void {

@@ -8,6 +8,7 @@ import { doctor } from "./doctor.ts";
 import { evaluate } from "./eval.ts";
 import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
+import { merge } from "./merge.ts";
 import { quickstart } from "./quickstart.ts";
 import { schedule } from "./schedule.ts";
 import { study } from "./study.ts";
@@ -24,6 +25,7 @@ export const commands: readonly CommandModule[] = [
   data,
   schedule,
   decay,
+  merge,
   study,
   compare,
   inspect,
