@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import test from "ava";
 import { ReadReport } from "../../ts/data/documents.ts";
-import { listFiles, readDocuments } from "../../ts/data/readers.ts";
+import { listFiles, readDocuments } from "../../ts/data/readers/index.ts";
 import { temporaryFolder, writeTree } from "./support.ts";
 
 const line = "A line that somebody wrote, of the usual length.\n";

@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { ExecutionContext } from "ava";
@@ -27,6 +28,7 @@ const provenance: Provenance = {
   options: {},
   counts: {},
   split: { by: "document", fraction: 0, seed: 0 },
+  inputsHash: null,
 };
 
 /** A dataset of the given documents (token ids, no end tokens). */
@@ -49,7 +51,7 @@ export async function writeDataset(
   shardTokens = 2 ** 20,
   tokenizer: Tokenizer = new BytesTokenizer(),
 ): Promise<void> {
-  const writer = new DatasetWriter(folder, "test", tokenizer, shardTokens);
+  const writer = new DatasetWriter(folder, "test", tokenizer, { shardTokens });
   for (const document of documents) await writer.add(Int32Array.from(document), null, document.length);
   await writer.finish(provenance);
 }
@@ -72,4 +74,24 @@ export function namedTokenizer(vocabSize: number): Tokenizer {
     decode: () => "",
     files: () => ({}),
   };
+}
+
+/** The seed of a random test, printed when it fails; THALWEG_TEST_SEED repeats one. */
+export function seedOf(t: ExecutionContext): number {
+  const seed = Number(process.env.THALWEG_TEST_SEED ?? Date.now() % 2 ** 31);
+  t.log(`seed ${seed}`);
+  return seed;
+}
+
+/** Every file under a folder with its hash. */
+export function fingerprint(folder: string): [string, string][] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => statSync(join(folder, name)).isFile())
+    .sort()
+    .map((name) => [
+      name,
+      createHash("sha256")
+        .update(readFileSync(join(folder, name)))
+        .digest("hex"),
+    ]);
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import test from "ava";
 import fc from "fast-check";
 import { encode as oracle } from "gpt-tokenizer/encoding/r50k_base";
-import { listFiles, readDocuments } from "../../ts/data/readers.ts";
+import { listFiles, readDocuments } from "../../ts/data/readers/index.ts";
 import { loadTokenizer } from "../../ts/data/tokenizers/index.ts";
 import { temporaryFolder, writeTree } from "./support.ts";
 

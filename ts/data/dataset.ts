@@ -1,8 +1,9 @@
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
-import { blockBytes, corrupt, decodeHeader, digestBytes, headerBytes, layoutOf, sha256 } from "./shard_format.ts";
-import { type DatasetManifest, datasetIdentity, manifestChecksum, manifestFile, type ShardEntry } from "./shards.ts";
+import { corrupt, otherVersion } from "./shard_format.ts";
+import { OpenShard } from "./shard_reader.ts";
+import { type DatasetManifest, datasetIdentity, manifestChecksum, manifestFile, manifestVersion } from "./shards.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizers/index.ts";
 
 export interface OpenOptions {
@@ -17,12 +18,19 @@ export class Dataset {
   readonly folder: string;
   readonly manifest: DatasetManifest;
   private readonly shards: readonly OpenShard[];
+  private readonly entropies: readonly OpenShard[];
 
   /** Use `openDataset`. */
-  constructor(folder: string, manifest: DatasetManifest, shards: readonly OpenShard[]) {
+  constructor(
+    folder: string,
+    manifest: DatasetManifest,
+    shards: readonly OpenShard[],
+    entropies: readonly OpenShard[],
+  ) {
     this.folder = folder;
     this.manifest = manifest;
     this.shards = shards;
+    this.entropies = entropies;
   }
 
   get tokens(): number {
@@ -46,14 +54,38 @@ export class Dataset {
     return tokenizer;
   }
 
+  /** Whether the true entropy of each token is known: generated data. */
+  get hasEntropy(): boolean {
+    return this.entropies.length > 0;
+  }
+
   /** Tokens [start, start + count) into `out` from `at`. */
   async read(start: number, count: number, out: Int32Array, at = 0): Promise<void> {
+    await this.readFrom(this.shards, start, count, out, at);
+  }
+
+  /**
+   * True entropy in nats of tokens [start, start + count), each given what stands before it, into `out` from `at`.
+   * @throws RangeError when it is not known
+   */
+  async readEntropy(start: number, count: number, out: Float32Array, at = 0): Promise<void> {
+    if (!this.hasEntropy) throw new RangeError(`${this.folder} knows no entropy of its tokens`);
+    await this.readFrom(this.entropies, start, count, out, at);
+  }
+
+  private async readFrom(
+    shards: readonly OpenShard[],
+    start: number,
+    count: number,
+    out: Int32Array | Float32Array,
+    at: number,
+  ): Promise<void> {
     if (start < 0 || start + count > this.tokens)
       throw new RangeError(`tokens ${start}..${start + count} are not in 0..${this.tokens}`);
-    for (const shard of this.shards) {
-      const from = Math.max(start, shard.firstToken);
-      const to = Math.min(start + count, shard.firstToken + shard.entry.tokens);
-      if (from < to) await shard.read(from - shard.firstToken, to - from, out, at + from - start);
+    for (const shard of shards) {
+      const from = Math.max(start, shard.first);
+      const to = Math.min(start + count, shard.first + shard.elements);
+      if (from < to) await shard.read(from - shard.first, to - from, out, at + from - start);
     }
   }
 
@@ -61,19 +93,19 @@ export class Dataset {
   async document(index: number): Promise<Int32Array> {
     let first = 0;
     for (const shard of this.shards) {
-      if (index < first + shard.entry.documents) return shard.document(index - first);
-      first += shard.entry.documents;
+      if (index < first + shard.documents) return shard.document(index - first);
+      first += shard.documents;
     }
     throw new RangeError(`document ${index} is not in 0..${this.documents - 1}`);
   }
 
   /** Checks every byte. @throws ThalwegError CORRUPT_DATA naming the file and the damaged place */
   async verify(): Promise<void> {
-    for (const shard of this.shards) await shard.verify();
+    for (const shard of [...this.shards, ...this.entropies]) await shard.verify();
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.shards.map((shard) => shard.handle.close()));
+    await Promise.all([...this.shards, ...this.entropies].map((shard) => shard.close()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -91,17 +123,24 @@ export async function openDataset(folder: string, options: OpenOptions = {}): Pr
   const total = manifest.shards.reduce((sum, shard) => sum + shard.bytes, 0);
   const cached = total <= (options.cacheBytes ?? 64 * 2 ** 20);
   const shards: OpenShard[] = [];
+  const entropies: OpenShard[] = [];
+  const expected = { tokenizerHash: manifest.tokenizer.hash, cached };
   try {
-    let firstToken = 0;
-    for (const entry of manifest.shards) {
-      shards.push(await openShard(folder, entry, manifest, firstToken, cached));
-      firstToken += entry.tokens;
+    let first = 0;
+    for (const { file, hash, tokens, entropy } of manifest.shards) {
+      const type = manifest.tokenType;
+      shards.push(await OpenShard.open(join(folder, file), { ...expected, type, hash, first }));
+      if (entropy) {
+        const path = join(folder, entropy.file);
+        entropies.push(await OpenShard.open(path, { ...expected, type: "float32", hash: entropy.hash, first }));
+      }
+      first += tokens;
     }
-    const dataset = new Dataset(folder, manifest, shards);
+    const dataset = new Dataset(folder, manifest, shards, entropies);
     if (options.verify) await dataset.verify();
     return dataset;
   } catch (error) {
-    await Promise.all(shards.map((shard) => shard.handle.close()));
+    await Promise.all([...shards, ...entropies].map((shard) => shard.close()));
     throw error;
   }
 }
@@ -124,119 +163,9 @@ async function readManifest(folder: string): Promise<DatasetManifest> {
   if (manifest?.format !== "thalweg-dataset") throw corrupt(path, "is foreign: it does not describe a Thalweg dataset");
   const { checksum, ...body } = manifest;
   if (checksum !== manifestChecksum(body)) throw corrupt(path, "is damaged or was edited: its checksum does not match");
-  if (manifest.version !== 1) throw corrupt(path, `has version ${manifest.version}; this build reads version 1`);
+  if (manifest.version !== manifestVersion)
+    throw otherVersion(path, `has version ${manifest.version}; this build reads version ${manifestVersion}`);
   if (manifest.identity !== datasetIdentity(manifest.tokenizer.hash, manifest.shards))
     throw corrupt(path, "names shards that do not make up its identity");
   return manifest;
-}
-
-async function openShard(
-  folder: string,
-  entry: ShardEntry,
-  manifest: DatasetManifest,
-  firstToken: number,
-  cached: boolean,
-): Promise<OpenShard> {
-  const path = join(folder, entry.file);
-  const handle = await open(path, "r").catch((cause) => {
-    throw corrupt(path, `cannot be opened (${cause.message})`, cause);
-  });
-  try {
-    const { size } = await handle.stat();
-    const headerPart = await readBytes(handle, 0, Math.min(size, headerBytes));
-    const header = decodeHeader(headerPart, path);
-    if (header.tokenizerHash !== manifest.tokenizer.hash)
-      throw corrupt(path, `was made with another tokenizer (${header.tokenizerHash.slice(0, 12)}) than its dataset's`);
-    if (header.tokenType !== manifest.tokenType)
-      throw corrupt(path, `holds ${header.tokenType} tokens, its dataset ${manifest.tokenType}`);
-    const layout = layoutOf(header);
-    if (size < layout.fileBytes) throw corrupt(path, `is truncated: ${size} bytes, expected ${layout.fileBytes}`);
-    if (size > layout.fileBytes)
-      throw corrupt(path, `has ${size - layout.fileBytes} bytes too many: ${size}, expected ${layout.fileBytes}`);
-    const table = await readBytes(handle, layout.tableOffset, layout.blocks * digestBytes);
-    if (sha256(headerPart, table).toString("hex") !== entry.hash)
-      throw corrupt(path, `is not the shard that ${manifestFile} names, or its checksum table is damaged`);
-    return new OpenShard(path, entry, handle, firstToken, layout, table, cached);
-  } catch (error) {
-    await handle.close();
-    throw error;
-  }
-}
-
-class OpenShard {
-  readonly path: string;
-  readonly entry: ShardEntry;
-  readonly handle: FileHandle;
-  readonly firstToken: number;
-  private readonly layout: ReturnType<typeof layoutOf>;
-  private readonly table: Buffer;
-  private readonly cached: boolean;
-  private payload: Promise<Buffer> | null = null;
-
-  constructor(
-    path: string,
-    entry: ShardEntry,
-    handle: FileHandle,
-    firstToken: number,
-    layout: ReturnType<typeof layoutOf>,
-    table: Buffer,
-    cached: boolean,
-  ) {
-    this.path = path;
-    this.entry = entry;
-    this.handle = handle;
-    this.firstToken = firstToken;
-    this.layout = layout;
-    this.table = table;
-    this.cached = cached;
-  }
-
-  async read(start: number, count: number, out: Int32Array, at: number): Promise<void> {
-    const width = this.layout.bytesPerToken;
-    let bytes: Buffer;
-    if (this.cached) {
-      // All of it is read anyway: a flipped bit is found here, before anything is learnt from it.
-      this.payload ??= this.verify().then(() => this.bytes(headerBytes, this.entry.tokens * width));
-      bytes = (await this.payload).subarray(start * width, (start + count) * width);
-    } else bytes = await this.bytes(headerBytes + start * width, count * width);
-    const { buffer, byteOffset } = bytes;
-    out.set(width === 2 ? new Uint16Array(buffer, byteOffset, count) : new Uint32Array(buffer, byteOffset, count), at);
-  }
-
-  async document(index: number): Promise<Int32Array> {
-    const first = index === 0 ? 0 : 1;
-    const ends = await this.bytes(this.layout.indexOffset + (index - first) * 8, (first + 1) * 8);
-    const start = first === 0 ? 0 : Number(ends.readBigUInt64LE(0));
-    const tokens = new Int32Array(Number(ends.readBigUInt64LE(first * 8)) - start);
-    await this.read(start, tokens.length, tokens, 0);
-    return tokens;
-  }
-
-  async verify(): Promise<void> {
-    for (let block = 0; block < this.layout.blocks; block++) {
-      const start = headerBytes + block * blockBytes;
-      const end = Math.min(start + blockBytes, this.layout.tableOffset);
-      const stated = this.table.subarray(block * digestBytes, (block + 1) * digestBytes);
-      if (!sha256(await this.bytes(start, end - start)).equals(stated))
-        throw corrupt(this.path, `is damaged: bytes ${start}..${end} do not match their checksum`);
-    }
-  }
-
-  private async bytes(offset: number, count: number): Promise<Buffer> {
-    const bytes = await readBytes(this.handle, offset, count);
-    if (bytes.length !== count) throw corrupt(this.path, "was truncated while in use");
-    return bytes;
-  }
-}
-
-/** Up to `count` bytes at `offset`, fewer only at the end of the file, in memory of their own (aligned for tokens). */
-async function readBytes(handle: FileHandle, offset: number, count: number): Promise<Buffer> {
-  const bytes = Buffer.from(new ArrayBuffer(count));
-  let done = 0;
-  while (done < count) {
-    const { bytesRead } = await handle.read(bytes, done, Math.min(count - done, 2 ** 30), offset + done);
-    if (bytesRead === 0) break;
-    done += bytesRead;
-  }
-  return bytes.subarray(0, done);
 }

@@ -5,6 +5,6 @@ export { type Inspection, type InspectOptions, inspectDataset } from "./inspect.
 export { type Batch, fixedBatches, ignoredTarget, type LoaderOptions, TokenLoader } from "./loader.ts";
 export { Permutation } from "./order.ts";
 export { type PrepareOptions, type PrepareProgress, type PrepareSummary, prepare } from "./prepare.ts";
-export { listFiles, type ReadOptions, readDocuments } from "./readers.ts";
+export { listFiles, type ReadOptions, readDocuments } from "./readers/index.ts";
 export type { DatasetManifest } from "./shards.ts";
 export { loadTokenizer, type TokenBatch, type Tokenizer } from "./tokenizers/index.ts";

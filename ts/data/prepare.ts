@@ -1,14 +1,15 @@
-import { createHash } from "node:crypto";
-import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { mkdir, rename, rm, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
-import { type Document, type InputFile, ReadReport } from "./documents.ts";
-import { listFiles, type ReadOptions, readDocuments } from "./readers.ts";
-import { type DatasetManifest, DatasetWriter, type Provenance, syncFolder } from "./shards.ts";
+import { acquireLock } from "../base/lock.ts";
+import type { ReadReport } from "./documents.ts";
+import { PrepareJob } from "./prepare_job.ts";
+import { listFiles, type ReadOptions } from "./readers/index.ts";
+import { type DatasetManifest, syncFolder } from "./shards.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizers/index.ts";
 
 export interface PrepareOptions extends ReadOptions {
-  /** Files, folders, globs, `packages:node_modules`. */
+  /** Files, folders, globs, `packages:node_modules`, `-` for standard input. */
   readonly inputs: readonly string[];
   /** Text for validation of its own; then nothing is split off `inputs`. */
   readonly validationInputs?: readonly string[];
@@ -33,16 +34,27 @@ export interface PrepareOptions extends ReadOptions {
   readonly shardTokens?: number;
   /** Replace an existing output. Default false. */
   readonly overwrite?: boolean;
+  /** Drop what an interrupted run left, instead of going on from there. Default false. */
+  readonly restart?: boolean;
+  /** Seconds between the points that a killed run can be taken up from. Default 15. */
+  readonly commitSeconds?: number;
+  /** Bytes of text encoded at once. Default 4 MiB. */
+  readonly batchBytes?: number;
+  /** Aborting it commits what has been done, so that the same command goes on from there. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: PrepareProgress) => void;
 }
 
 export interface PrepareProgress {
   readonly bytesDone: number;
+  /** 0 when it is not known (standard input). */
   readonly bytesTotal: number;
+  /** Where this run began: more than 0 when it went on from an interrupted one. */
+  readonly bytesAtStart: number;
   readonly documents: number;
   readonly tokens: number;
   readonly seconds: number;
+  readonly done: boolean;
 }
 
 export interface PrepareSummary {
@@ -51,188 +63,58 @@ export interface PrepareSummary {
   /** Null when no validation was asked for. */
   readonly validation: DatasetManifest | null;
   readonly report: ReadReport;
+  /** Whether an interrupted run was taken up. */
+  readonly resumed: boolean;
   readonly seconds: number;
 }
 
-const parts = ["train", "validation"] as const;
-type Part = (typeof parts)[number];
-
 /**
- * Turns text into token shards: output/train and output/validation. The same inputs and options give the same bytes. All
- * is written in a folder beside `output` that takes its name at the end, so a run killed at any moment leaves no half
- * dataset; the next run clears what it left.
- * @throws ThalwegError BAD_OPTION, BAD_INPUT
+ * Turns text into token shards: output/train and output/validation, with inputs.jsonl (what was read) and, if there was
+ * any, rejects.jsonl (what could not be used) beside them. The same inputs and options give the same bytes, on any number
+ * of threads and after any interruption. All is written in OUTPUT.partial, which takes the output's name at the end: a run
+ * killed at any moment leaves no half dataset, and the same command goes on from its last commit.
+ * @throws ThalwegError BAD_OPTION, BAD_INPUT, CORRUPT_DATA (a damaged input), LOCKED
  */
 export async function prepare(options: PrepareOptions): Promise<PrepareSummary> {
   const started = performance.now();
-  const output = resolve(options.output);
+  options.signal?.throwIfAborted();
   checkOptions(options);
+  const output = resolve(options.output);
+  await mkdir(dirname(output), { recursive: true });
+  await using _lock = await acquireLock(`${output}.lock`, { purpose: "data prepare" });
+  const partial = `${output}.partial`;
+  const replaced = `${output}.replaced`;
+  await undoReplacement(output, replaced);
   if (!options.overwrite && (await exists(output)))
     throw new ThalwegError(
       "BAD_OPTION",
       `output ${options.output} exists: choose another, remove it, or allow overwriting`,
     );
+  if (options.restart) await rm(partial, { recursive: true, force: true });
   const tokenizer = typeof options.tokenizer === "string" ? loadTokenizer(options.tokenizer) : options.tokenizer;
-  await removeLeftovers(output);
-  const partial = `${output}.partial-${process.pid}`;
+  // Validation is read first, so that a text in both is a duplicate in train and not the other way round.
+  const validationFiles = await listFiles(options.validationInputs ?? [], options);
+  const files = [...validationFiles, ...(await listFiles(options.inputs, options))];
+  const job = new PrepareJob(options, tokenizer, files, validationFiles.length, partial);
   try {
-    const job = new PrepareJob(options, tokenizer, partial, started);
     const made = await job.run();
-    const replaced = options.overwrite && (await exists(output));
-    if (replaced) await rename(output, `${partial}-replaced`);
+    const { report, resumed } = job;
+    if (await exists(output)) await rename(output, replaced);
     await rename(partial, output);
     await syncFolder(dirname(output));
-    if (replaced) await rm(`${partial}-replaced`, { recursive: true, force: true });
-    return { output, ...made, report: job.report, seconds: (performance.now() - started) / 1000 };
+    await rm(replaced, { recursive: true, force: true });
+    return { output, ...made, report, resumed, seconds: (performance.now() - started) / 1000 };
   } catch (error) {
-    await rm(partial, { recursive: true, force: true });
+    if (!job.canResume) await rm(partial, { recursive: true, force: true });
     throw error;
   }
 }
 
-class PrepareJob {
-  readonly report: ReadReport;
-  private readonly options: PrepareOptions;
-  private readonly tokenizer: Tokenizer;
-  private readonly folder: string;
-  private readonly started: number;
-  private readonly writers: Record<Part, DatasetWriter>;
-  private readonly split: Provenance["split"];
-  private lastReport = 0;
-
-  constructor(options: PrepareOptions, tokenizer: Tokenizer, folder: string, started: number) {
-    this.options = options;
-    this.tokenizer = tokenizer;
-    this.folder = folder;
-    this.started = started;
-    this.report = new ReadReport(options.maxBadShare ?? 0.01);
-    const writer = (part: Part) =>
-      new DatasetWriter(join(folder, part), part, tokenizer, options.shardTokens ?? 2 ** 27);
-    this.writers = { train: writer("train"), validation: writer("validation") };
-    const packages = options.inputs.every((input) => input.startsWith("packages:"));
-    this.split = {
-      by: options.validationInputs ? "inputs" : (options.splitBy ?? (packages ? "group" : "document")),
-      fraction: options.validationInputs ? 0 : (options.validationFraction ?? 0.05),
-      seed: options.seed ?? 0,
-    };
-  }
-
-  async run(): Promise<Pick<PrepareSummary, "train" | "validation">> {
-    const { options } = this;
-    // Validation is read first, so that a text in both is a duplicate in train and not the other way round.
-    const validationFiles = await listFiles(options.validationInputs ?? [], options);
-    const files = [...validationFiles, ...(await listFiles(options.inputs, options))];
-    for (const part of parts) await mkdir(join(this.folder, part), { recursive: true });
-    try {
-      await this.readAll(files, validationFiles.length);
-      this.refuseEmpty();
-      const train = await this.finish("train");
-      if (this.writers.validation.documents > 0) return { train, validation: await this.finish("validation") };
-      await rm(join(this.folder, "validation"), { recursive: true });
-      return { train, validation: null };
-    } finally {
-      for (const part of parts) await this.writers[part].close();
-    }
-  }
-
-  private async readAll(files: readonly InputFile[], validationFiles: number): Promise<void> {
-    const { options, report } = this;
-    const bytesTotal = files.reduce((sum, file) => sum + file.bytes, 0);
-    let textBytes = 0;
-    for await (const document of readDocuments(files, options, report)) {
-      options.signal?.throwIfAborted();
-      const forced: Part | null = report.files <= validationFiles ? "validation" : null;
-      for (const [part, text] of this.assign(document, forced)) textBytes += await this.add(part, text);
-      this.progress(bytesTotal, false);
-      if (report.documents >= (options.maxDocuments ?? Number.POSITIVE_INFINITY)) break;
-      if (textBytes >= (options.maxBytes ?? Number.POSITIVE_INFINITY)) break;
-    }
-    report.checkBadShare();
-    this.progress(bytesTotal, true);
-  }
-
-  private assign(document: Document, forced: Part | null): [Part, string][] {
-    const { by, fraction, seed } = this.split;
-    if (forced !== null || fraction === 0) return [[forced ?? "train", document.text]];
-    if (by === "tail") return splitTail(document.text, fraction);
-    const key = by === "group" ? document.group : document.id;
-    return [[isValidation(key, fraction, seed) ? "validation" : "train", document.text]];
-  }
-
-  private async add(part: Part, text: string): Promise<number> {
-    const bytes = Buffer.byteLength(text);
-    const end = (this.options.appendEos ?? true) ? this.tokenizer.eos : null;
-    await this.writers[part].add(this.tokenizer.encode(text), end, bytes);
-    return bytes;
-  }
-
-  private refuseEmpty(): void {
-    const { train, validation } = this.writers;
-    const { by, fraction } = this.split;
-    const documents = train.documents + validation.documents;
-    if (documents === 0) throw new ThalwegError("BAD_INPUT", "the inputs hold no text");
-    if (train.documents > 0 && (fraction === 0 || validation.documents > 0)) return;
-    const empty = train.documents === 0 ? "training" : "validation";
-    throw new ThalwegError(
-      "BAD_INPUT",
-      `the split by ${by} left no ${empty} text: ${documents} documents at a validation fraction of ${fraction}. Split the text into more documents (text split blank-line or endoftext), split by tail, name validation inputs, or choose another fraction or seed.`,
-    );
-  }
-
-  private finish(part: Part): Promise<DatasetManifest> {
-    const { options, report } = this;
-    const { files, documents, duplicates, empty, bad } = report;
-    return this.writers[part].finish({
-      inputs: part === "validation" && options.validationInputs ? options.validationInputs : options.inputs,
-      options: {
-        field: options.field ?? "text",
-        textSplit: options.textSplit ?? "file",
-        deduplicate: options.deduplicate ?? true,
-        appendEos: options.appendEos ?? true,
-        maxDocuments: options.maxDocuments ?? null,
-        maxBytes: options.maxBytes ?? null,
-      },
-      counts: { files, documents, duplicates, empty, bad },
-      split: this.split,
-    });
-  }
-
-  private progress(bytesTotal: number, last: boolean): void {
-    const now = performance.now();
-    if (!this.options.onProgress || (!last && now - this.lastReport < 100)) return;
-    this.lastReport = now;
-    const { train, validation } = this.writers;
-    this.options.onProgress({
-      bytesDone: last ? bytesTotal : this.report.bytesDone,
-      bytesTotal,
-      documents: train.documents + validation.documents,
-      tokens: train.tokens + validation.tokens,
-      seconds: (now - this.started) / 1000,
-    });
-  }
-}
-
-/**
- * Whether a key belongs to validation: its hash with the seed, as a number in [0, 1), is below the fraction. It depends
- * on nothing else, so adding documents moves none.
- */
-export function isValidation(key: string, fraction: number, seed: number): boolean {
-  const digest = createHash("sha256").update(`thalweg split 1 seed ${seed}\n${key}`).digest();
-  return digest.readUIntBE(0, 6) / 2 ** 48 < fraction;
-}
-
-/** The last `fraction` of a text, from the next line on (or from there, when there is no further line). */
-function splitTail(text: string, fraction: number): [Part, string][] {
-  const from = Math.floor(text.length * (1 - fraction));
-  const line = text.indexOf("\n", from) + 1;
-  let cut = line > 0 && line < text.length ? line : from;
-  // Never between the halves of a surrogate pair.
-  if ((text.charCodeAt(cut) & 0xfc00) === 0xdc00) cut++;
-  const pieces: [Part, string][] = [
-    ["train", text.slice(0, cut)],
-    ["validation", text.slice(cut)],
-  ];
-  return pieces.filter(([, piece]) => piece !== "");
+/** A process killed between two renames left the old output under another name. */
+async function undoReplacement(output: string, replaced: string): Promise<void> {
+  if (!(await exists(replaced))) return;
+  if (await exists(output)) await rm(replaced, { recursive: true, force: true });
+  else await rename(replaced, output);
 }
 
 function checkOptions(options: PrepareOptions): void {
@@ -245,27 +127,6 @@ function checkOptions(options: PrepareOptions): void {
   for (const name of ["maxDocuments", "maxBytes", "shardTokens"] as const) {
     const value = options[name] ?? 1;
     if (!(value >= 1)) bad(`${name} is ${value}, expected at least 1`);
-  }
-}
-
-/** Clears the partial folders of runs that are no more. */
-async function removeLeftovers(output: string): Promise<void> {
-  const parent = dirname(output);
-  await mkdir(parent, { recursive: true });
-  const prefix = `${basename(output)}.partial-`;
-  for (const entry of await readdir(parent)) {
-    if (!entry.startsWith(prefix)) continue;
-    const pid = Number.parseInt(entry.slice(prefix.length), 10);
-    if (pid !== process.pid && isAlive(pid)) continue;
-    await rm(join(parent, entry), { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 

@@ -5,7 +5,7 @@ import { ThalwegError } from "../base/errors.ts";
  * A shard file, little-endian:
  *
  *   [0, 4096)      header, its last 32 bytes the SHA-256 of those before
- *   [4096, ...)    tokens, uint16 or uint32
+ *   [4096, ...)    elements: tokens as uint16 or uint32, or what is known of each token as float32
  *   8-aligned      document index: for each document its end, in tokens from the shard's start, u64
  *   then           checksum table: SHA-256 of every MiB of [4096, table), 32 bytes each
  *
@@ -15,14 +15,20 @@ import { ThalwegError } from "../base/errors.ts";
 export const headerBytes = 4096;
 export const blockBytes = 1 << 20;
 export const digestBytes = 32;
-export const shardVersion = 1;
+/** 2: a shard says what its elements are. */
+export const shardVersion = 2;
 const magic = Buffer.from("THWGSHRD", "latin1");
 
 export type TokenType = "uint16" | "uint32";
+/** float32: entropy in nats, one for each token of the shard of tokens beside it. */
+export type ElementType = TokenType | "float32";
+const elementTypes: readonly ElementType[] = ["uint16", "uint32", "float32"];
 
 export interface ShardHeader {
-  readonly tokenType: TokenType;
+  readonly type: ElementType;
+  /** Elements: tokens, or values of tokens. */
   readonly tokens: number;
+  /** 0 in a shard of values. */
   readonly documents: number;
   readonly vocabSize: number;
   /** SHA-256 (hex) of the tokenizer. */
@@ -41,8 +47,8 @@ export function tokenTypeFor(vocabSize: number): TokenType {
   return vocabSize <= 1 << 16 ? "uint16" : "uint32";
 }
 
-export function layoutOf(header: Pick<ShardHeader, "tokenType" | "tokens" | "documents">): ShardLayout {
-  const bytesPerToken = header.tokenType === "uint16" ? 2 : 4;
+export function layoutOf(header: Pick<ShardHeader, "type" | "tokens" | "documents">): ShardLayout {
+  const bytesPerToken = header.type === "uint16" ? 2 : 4;
   const indexOffset = Math.ceil((headerBytes + header.tokens * bytesPerToken) / 8) * 8;
   const tableOffset = indexOffset + header.documents * 8;
   const blocks = Math.ceil((tableOffset - headerBytes) / blockBytes);
@@ -59,6 +65,7 @@ export function encodeHeader(header: ShardHeader): Buffer {
   out.writeUInt32LE(header.vocabSize, 32);
   out.writeUInt32LE(blockBytes, 36);
   Buffer.from(header.tokenizerHash, "hex").copy(out, 40);
+  out.writeUInt32LE(elementTypes.indexOf(header.type), 72);
   sha256(out.subarray(0, headerBytes - digestBytes)).copy(out, headerBytes - digestBytes);
   return out;
 }
@@ -73,9 +80,11 @@ export function decodeHeader(bytes: Buffer, file: string): ShardHeader {
   if (!sha256(bytes.subarray(0, headerBytes - digestBytes)).equals(stated))
     throw corrupt(file, "has a damaged header: its checksum does not match");
   if (version !== shardVersion)
-    throw corrupt(file, `has shard version ${version}; this build reads version ${shardVersion}`);
+    throw otherVersion(file, `has shard version ${version}; this build reads version ${shardVersion}`);
+  const type = elementTypes[bytes.readUInt32LE(72)];
+  if (type === undefined) throw corrupt(file, "holds elements of an unknown type");
   return {
-    tokenType: bytes.readUInt32LE(12) === 2 ? "uint16" : "uint32",
+    type,
     tokens: Number(bytes.readBigUInt64LE(16)),
     documents: Number(bytes.readBigUInt64LE(24)),
     vocabSize: bytes.readUInt32LE(32),
@@ -87,6 +96,12 @@ export function sha256(...parts: (string | NodeJS.ArrayBufferView)[]): Buffer {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part);
   return hash.digest();
+}
+
+/** Nothing is damaged, but this build cannot read it. */
+export function otherVersion(file: string, what: string): ThalwegError {
+  const message = `${file} ${what}. Prepare the text again with \`thalweg data prepare\`, or use the Thalweg that wrote it.`;
+  return new ThalwegError("CORRUPT_DATA", message);
 }
 
 export function corrupt(file: string, what: string, cause?: unknown): ThalwegError {

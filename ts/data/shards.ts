@@ -1,26 +1,15 @@
-import { type FileHandle, open, rename } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { writeAll, writeFileAtomic } from "../base/files.ts";
-import {
-  blockBytes,
-  encodeHeader,
-  headerBytes,
-  layoutOf,
-  type ShardHeader,
-  sha256,
-  type TokenType,
-  tokenTypeFor,
-} from "./shard_format.ts";
+import { writeFileAtomic } from "../base/files.ts";
+import { sha256, type TokenType, tokenTypeFor } from "./shard_format.ts";
+import { removeCommits, type ShardProgress, ShardWriter, type WrittenShard } from "./shard_writer.ts";
 import type { Tokenizer } from "./tokenizers/index.ts";
 
 /** One line of dataset.json's list of shards. */
-export interface ShardEntry {
+export interface ShardEntry extends WrittenShard {
   readonly file: string;
-  readonly bytes: number;
-  readonly tokens: number;
-  readonly documents: number;
-  /** SHA-256 (hex) of header and checksum table, see shard_format.ts. */
-  readonly hash: string;
+  /** A shard of float32 beside it: the true entropy of each token given what came before, in nats. */
+  readonly entropy?: { readonly file: string; readonly bytes: number; readonly hash: string };
 }
 
 /** Where the text came from and how it was split; for people and for `data inspect`. */
@@ -29,19 +18,22 @@ export interface Provenance {
   readonly options: Readonly<Record<string, unknown>>;
   readonly counts: Readonly<Record<string, number>>;
   readonly split: { readonly by: string; readonly fraction: number; readonly seed: number };
+  /** SHA-256 (hex) of inputs.jsonl, which names every file read with its size and SHA-256; null for generated data. */
+  readonly inputsHash: string | null;
 }
+
+/** Token ids, of whatever width. */
+export type TokenArray = Int32Array | Uint16Array | Uint32Array;
+
+/** What a dataset's tokens mean. */
+export type TokenizerFacts = Pick<Tokenizer, "name" | "hash" | "vocabSize" | "eos">;
 
 /** dataset.json. */
 export interface DatasetManifest extends Provenance {
   readonly format: "thalweg-dataset";
-  readonly version: 1;
+  readonly version: typeof manifestVersion;
   readonly name: string;
-  readonly tokenizer: {
-    readonly name: string;
-    readonly hash: string;
-    readonly vocabSize: number;
-    readonly eos: number | null;
-  };
+  readonly tokenizer: TokenizerFacts;
   readonly tokenType: TokenType;
   readonly tokens: number;
   readonly documents: number;
@@ -54,6 +46,10 @@ export interface DatasetManifest extends Provenance {
 }
 
 export const manifestFile = "dataset.json";
+/** 2: hashes of the inputs, streams beside the tokens. */
+export const manifestVersion = 2;
+/** Bounds the memory of a shard's document index; the shard is closed at so many. */
+const shardDocuments = 2 ** 22;
 
 /** The checksum a manifest must carry. */
 export function manifestChecksum(manifest: Omit<DatasetManifest, "checksum">): string {
@@ -64,167 +60,163 @@ export function datasetIdentity(tokenizerHash: string, shards: readonly ShardEnt
   return sha256(["thalweg dataset 1", tokenizerHash, ...shards.map((shard) => shard.hash)].join("\n")).toString("hex");
 }
 
+export const shardName = (index: number): string => `shard-${String(index).padStart(5, "0")}.bin`;
+export const entropyName = (shard: string): string => shard.replace(/\.bin$/, ".entropy.bin");
+
+/** Where a DatasetWriter stands after a commit; plain JSON. */
+export interface DatasetProgress {
+  readonly shards: readonly ShardEntry[];
+  readonly tokens: number;
+  readonly documents: number;
+  readonly textBytes: number;
+  readonly current: ShardProgress | null;
+}
+
+export interface DatasetWriterOptions {
+  /** Tokens of a shard, about: a document is never cut. */
+  readonly shardTokens: number;
+  /** Also keep the entropy of each token. Default false. */
+  readonly entropy?: boolean;
+}
+
 /**
- * Writes documents of tokens into shards of about `shardTokens` tokens (a document is never cut) and dataset.json last.
- * Each file is written under a temporary name, synced and renamed.
+ * Writes documents of tokens into shards and dataset.json last. Each file is written under a temporary name, synced and
+ * renamed.
  */
 export class DatasetWriter {
   private readonly folder: string;
   private readonly name: string;
   private readonly tokenizer: Tokenizer;
-  private readonly shardTokens: number;
+  private readonly options: DatasetWriterOptions;
   private readonly shards: ShardEntry[] = [];
-  private current: ShardWriter | null = null;
+  private cleaned = 0;
+  private current: { tokens: ShardWriter; entropy: ShardWriter | null } | null = null;
   tokens = 0;
   documents = 0;
   textBytes = 0;
 
-  constructor(folder: string, name: string, tokenizer: Tokenizer, shardTokens: number) {
+  constructor(folder: string, name: string, tokenizer: Tokenizer, options: DatasetWriterOptions) {
     this.folder = folder;
     this.name = name;
     this.tokenizer = tokenizer;
-    this.shardTokens = shardTokens;
+    this.options = options;
   }
 
-  /** Adds one document, `end` (if not null) after its tokens. */
-  async add(tokens: Int32Array, end: number | null, textBytes: number): Promise<void> {
-    this.current ??= await this.newShard();
-    await this.current.add(tokens, end);
+  /**
+   * Adds one document, `end` (if not null) after its tokens. `entropy` has one value for each token, without the end:
+   * the end's is 0.
+   */
+  async add(tokens: TokenArray, end: number | null, textBytes: number, entropy?: Float32Array): Promise<void> {
+    const shard = (this.current ??= await this.newShard());
+    await shard.tokens.add(tokens, end);
+    shard.tokens.endDocument();
+    if (shard.entropy) await shard.entropy.add(entropy!, end === null ? null : 0);
     this.tokens += tokens.length + (end === null ? 0 : 1);
     this.documents++;
     this.textBytes += textBytes;
-    if (this.current.tokens >= this.shardTokens) await this.closeShard();
+    if (shard.tokens.tokens >= this.options.shardTokens || shard.tokens.documents >= shardDocuments)
+      await this.closeShard();
+  }
+
+  /** Makes everything added so far survive a crash; only for datasets without entropies. */
+  async commit(): Promise<DatasetProgress> {
+    const { shards, tokens, documents, textBytes } = this;
+    const current = (await this.current?.tokens.commit()) ?? null;
+    await this.removeCommits();
+    return { shards: [...shards], tokens, documents, textBytes, current };
+  }
+
+  /** Goes on from a commit. False when the files no longer hold that much; the writer is of no use then. */
+  async resume(progress: DatasetProgress): Promise<boolean> {
+    this.shards.push(...progress.shards);
+    this.tokens = progress.tokens;
+    this.documents = progress.documents;
+    this.textBytes = progress.textBytes;
+    if (progress.current === null) return true;
+    const path = join(this.folder, shardName(this.shards.length));
+    const tokens = await ShardWriter.resume(
+      path,
+      this.headerOf(tokenTypeFor(this.tokenizer.vocabSize)),
+      progress.current,
+    );
+    if (tokens) this.current = { tokens, entropy: null };
+    return tokens !== null;
   }
 
   /** Closes the last shard and writes dataset.json and the tokenizer's files. */
   async finish(provenance: Provenance): Promise<DatasetManifest> {
     if (this.current) await this.closeShard();
-    for (const [file, content] of Object.entries(this.tokenizer.files()))
-      await writeFileAtomic(join(this.folder, file), content);
-    const { name, hash, vocabSize, eos } = this.tokenizer;
-    const body: Omit<DatasetManifest, "checksum"> = {
-      format: "thalweg-dataset",
-      version: 1,
-      name: this.name,
-      tokenizer: { name, hash, vocabSize, eos },
-      tokenType: tokenTypeFor(vocabSize),
-      tokens: this.tokens,
-      documents: this.documents,
-      textBytes: this.textBytes,
-      ...provenance,
-      shards: this.shards,
-      identity: datasetIdentity(hash, this.shards),
-    };
-    const manifest = { ...body, checksum: manifestChecksum(body) };
-    await writeFileAtomic(join(this.folder, manifestFile), `${JSON.stringify(manifest, null, 2)}\n`);
-    await syncFolder(this.folder);
-    return manifest;
+    await this.removeCommits();
+    const { name, tokenizer, tokens, documents, textBytes, shards } = this;
+    const totals = { tokens, documents, textBytes };
+    return writeManifest(this.folder, { name, tokenizer, ...totals, ...provenance, shards }, tokenizer.files());
   }
 
   /** Closes what a failure left open; what was written stays incomplete. */
   async close(): Promise<void> {
-    await this.current?.close();
+    await this.current?.tokens.close();
+    await this.current?.entropy?.close();
     this.current = null;
   }
 
-  private newShard(): Promise<ShardWriter> {
-    const file = `shard-${String(this.shards.length).padStart(5, "0")}.bin`;
-    return ShardWriter.create(join(this.folder, file), file, this.tokenizer);
+  /** Files of commits of shards that were finished: an earlier journal may need them until now. */
+  private async removeCommits(): Promise<void> {
+    for (; this.cleaned < this.shards.length; this.cleaned++)
+      await removeCommits(join(this.folder, shardName(this.cleaned)));
+  }
+
+  private headerOf<T extends TokenType | "float32">(type: T) {
+    return { type, vocabSize: this.tokenizer.vocabSize, tokenizerHash: this.tokenizer.hash };
+  }
+
+  private async newShard() {
+    const file = shardName(this.shards.length);
+    const type = tokenTypeFor(this.tokenizer.vocabSize);
+    const tokens = await ShardWriter.create(join(this.folder, file), this.headerOf(type));
+    const path = join(this.folder, entropyName(file));
+    return { tokens, entropy: this.options.entropy ? await ShardWriter.create(path, this.headerOf("float32")) : null };
   }
 
   private async closeShard(): Promise<void> {
-    const entry = await this.current!.finish();
-    await this.current!.close();
-    this.current = null;
-    this.shards.push(entry);
+    const { tokens, entropy } = this.current!;
+    const file = shardName(this.shards.length);
+    const written = await tokens.finish();
+    const beside = await entropy?.finish();
+    await this.close();
+    this.shards.push({
+      file,
+      ...written,
+      ...(beside ? { entropy: { file: entropyName(file), bytes: beside.bytes, hash: beside.hash } } : {}),
+    });
   }
 }
 
-/** One shard being written; memory is one block, the document ends and the checksum table. */
-class ShardWriter {
-  tokens = 0;
-  private readonly path: string;
-  private readonly file: string;
-  private readonly handle: FileHandle;
-  private readonly tokenizer: Tokenizer;
-  private readonly tokenType: TokenType;
-  private readonly block = Buffer.alloc(blockBytes);
-  private filled = 0;
-  private position = headerBytes;
-  private readonly ends: number[] = [];
-  private readonly digests: Buffer[] = [];
-
-  private constructor(path: string, file: string, handle: FileHandle, tokenizer: Tokenizer) {
-    this.path = path;
-    this.file = file;
-    this.handle = handle;
-    this.tokenizer = tokenizer;
-    this.tokenType = tokenTypeFor(tokenizer.vocabSize);
-  }
-
-  static async create(path: string, file: string, tokenizer: Tokenizer): Promise<ShardWriter> {
-    return new ShardWriter(path, file, await open(`${path}.tmp`, "w"), tokenizer);
-  }
-
-  async add(tokens: Int32Array, end: number | null): Promise<void> {
-    await this.append(this.packed(tokens));
-    if (end !== null) await this.append(this.packed([end]));
-    this.tokens += tokens.length + (end === null ? 0 : 1);
-    this.ends.push(this.tokens);
-  }
-
-  /** Writes what follows the tokens, then the header, and gives the file its name. */
-  async finish(): Promise<ShardEntry> {
-    const documents = this.ends.length;
-    const { tokenType, tokens } = this;
-    const layout = layoutOf({ tokenType, tokens, documents });
-    await this.append(Buffer.alloc(layout.indexOffset - this.position - this.filled));
-    const index = Buffer.from(BigUint64Array.from(this.ends, (end) => BigInt(end)).buffer);
-    await this.append(index);
-    await this.flush();
-    const header: ShardHeader = {
-      tokenType,
-      tokens,
-      documents,
-      vocabSize: this.tokenizer.vocabSize,
-      tokenizerHash: this.tokenizer.hash,
-    };
-    const headerBytes_ = encodeHeader(header);
-    const table = Buffer.concat(this.digests);
-    await writeAll(this.handle, table, this.position);
-    await writeAll(this.handle, headerBytes_, 0);
-    await this.handle.sync();
-    await rename(`${this.path}.tmp`, this.path);
-    const hash = sha256(headerBytes_, table).toString("hex");
-    return { file: this.file, bytes: layout.fileBytes, tokens, documents, hash };
-  }
-
-  async close(): Promise<void> {
-    await this.handle.close();
-  }
-
-  private packed(tokens: Int32Array | number[]): Buffer {
-    const typed = this.tokenType === "uint16" ? new Uint16Array(tokens) : new Uint32Array(tokens);
-    return Buffer.from(typed.buffer);
-  }
-
-  private async append(bytes: Buffer): Promise<void> {
-    for (let done = 0; done < bytes.length; ) {
-      const take = Math.min(bytes.length - done, blockBytes - this.filled);
-      bytes.copy(this.block, this.filled, done, done + take);
-      this.filled += take;
-      done += take;
-      if (this.filled === blockBytes) await this.flush();
-    }
-  }
-
-  private async flush(): Promise<void> {
-    if (this.filled === 0) return;
-    this.digests.push(sha256(this.block.subarray(0, this.filled)));
-    await writeAll(this.handle, this.block.subarray(0, this.filled), this.position);
-    this.position += this.filled;
-    this.filled = 0;
-  }
+/** Writes dataset.json over shards that lie in the folder, and the files of the tokenizer. */
+export async function writeManifest(
+  folder: string,
+  content: Omit<DatasetManifest, "format" | "version" | "tokenType" | "identity" | "checksum">,
+  tokenizerFiles: Readonly<Record<string, string>>,
+): Promise<DatasetManifest> {
+  for (const [file, text] of Object.entries(tokenizerFiles)) await writeFileAtomic(join(folder, file), text);
+  const { name, tokenizer, tokens, documents, textBytes, shards, ...provenance } = content;
+  const { hash, vocabSize, eos } = tokenizer;
+  const body: Omit<DatasetManifest, "checksum"> = {
+    format: "thalweg-dataset",
+    version: manifestVersion,
+    name,
+    tokenizer: { name: tokenizer.name, hash, vocabSize, eos },
+    tokenType: tokenTypeFor(vocabSize),
+    tokens,
+    documents,
+    textBytes,
+    ...provenance,
+    shards,
+    identity: datasetIdentity(hash, shards),
+  };
+  const manifest = { ...body, checksum: manifestChecksum(body) };
+  await writeFileAtomic(join(folder, manifestFile), `${JSON.stringify(manifest, null, 2)}\n`);
+  await syncFolder(folder);
+  return manifest;
 }
 
 /** Makes renames in a folder durable; not every system can sync a folder. */

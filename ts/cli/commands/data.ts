@@ -1,20 +1,30 @@
+import { ExitCode } from "../../base/errors.ts";
 import { defineCommand, defineGroup, jsonOption } from "../command.ts";
 import { note, print, printJson } from "../output.ts";
 
 const prepareCommand = defineCommand({
   command: "prepare <inputs..>",
-  describe: "Turn text into token shards: .txt, .jsonl, folders, globs, or packages:node_modules",
+  describe: "Turn text into token shards: .txt, .jsonl (.gz, .zst), .parquet, folders, globs, packages:DIR, or -",
   positionals: {
-    inputs: { type: "string", array: true, demandOption: true, describe: "Files, folders, globs." },
+    inputs: {
+      type: "string",
+      array: true,
+      demandOption: true,
+      describe: "Files, folders, globs, - for standard input.",
+    },
   },
   options: {
     out: { type: "string", demandOption: true, describe: "Folder to make; gets train/ and validation/." },
     tokenizer: { type: "string", default: "bytes", describe: "bytes, gpt2, or a file of GPT-2 ranks." },
-    field: { type: "string", describe: "Field of .jsonl lines that holds the text. Default: text." },
+    field: {
+      type: "string",
+      describe: "Field of lines or column that holds the text, a.b for inner ones. Default: text.",
+    },
     "text-split": {
       choices: ["file", "blank-line", "endoftext"] as const,
       describe: "What ends a document in a text file. Default: file.",
     },
+    stdin: { choices: ["jsonl", "text"] as const, describe: "What standard input holds. Default: jsonl." },
     validation: { type: "number", describe: "Share kept for validation. Default: 0.05." },
     "validation-input": { type: "string", array: true, describe: "Text for validation of its own." },
     "split-by": {
@@ -24,15 +34,22 @@ const prepareCommand = defineCommand({
     seed: { type: "number", describe: "Seed of the split." },
     "max-documents": { type: "number", describe: "Stop after so many documents." },
     "max-bytes": { type: "number", describe: "Stop after so many bytes of text." },
+    "max-record-bytes": { type: "number", describe: "Larger lines or files count as unreadable. Default: 32 MiB." },
+    "max-bad-share": { type: "number", describe: "Share of unreadable lines that is fatal. Default: 0.01." },
+    "keep-duplicates": { type: "boolean", default: false, describe: "Keep documents whose text was met before." },
+    "shard-tokens": { type: "number", describe: "Tokens of a shard, about. Default: 2^27." },
+    restart: { type: "boolean", default: false, describe: "Drop what an interrupted run left." },
     overwrite: { type: "boolean", default: false, describe: "Replace an existing output." },
     json: jsonOption,
   },
   examples: [["$0 data prepare books/ --out data/books --tokenizer gpt2", "then train with data.train=data/books"]],
   run: async (args) => {
-    const [{ prepare }, { prepareProgress, formatPrepared }] = await Promise.all([
+    const [{ prepare }, { prepareProgress, formatPrepared }, { StopSignals }] = await Promise.all([
       import("../../data/prepare.ts"),
       import("../../report/prepared.ts"),
+      import("../../train/signals.ts"),
     ]);
+    using signals = new StopSignals({ onFirst: (name) => note(`${name}: committing, then stopping`) }).install();
     const summary = await prepare({
       inputs: args.inputs,
       output: args.out,
@@ -46,8 +63,20 @@ const prepareCommand = defineCommand({
       ...given("seed", args.seed),
       ...given("maxDocuments", args["max-documents"]),
       ...given("maxBytes", args["max-bytes"]),
+      ...given("standardInputFormat", args.stdin),
+      ...given("maxRecordBytes", args["max-record-bytes"]),
+      ...given("maxBadShare", args["max-bad-share"]),
+      ...given("shardTokens", args["shard-tokens"]),
+      deduplicate: !args["keep-duplicates"],
+      restart: args.restart,
+      signal: signals.signal,
       onProgress: prepareProgress(process.stderr),
+    }).catch((error: unknown) => {
+      if (signals.received === null) throw error;
+      note("stopped: run the same command again to go on");
+      process.exitCode = ExitCode.savedRunAgain;
     });
+    if (!summary) return;
     if (args.json) printJson(summary);
     else print(formatPrepared(summary));
   },

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { decodeUtf8, type InputFile } from "./documents.ts";
+import { dirname, join } from "node:path";
+import { decodeUtf8, type InputFile } from "../documents.ts";
 
 const extensions = [".md", ".ts", ".js", ".mjs"];
 const smallestFile = 500;
@@ -11,19 +11,35 @@ const licences = /^(licen[cs]e|copying|notice|third.?party)/i;
 /**
  * Text files of the packages installed under a node_modules folder: documentation, type declarations and sources. Real
  * text that is present wherever this project is installed, and pinned by its lockfile: packages for one system only
- * (`os` or `cpu` in package.json) are left out, so that every machine sees the same. Sorted by path; the group of a file
- * is its package's name, whatever its version.
+ * (`os` or `cpu` in package.json) and optional ones are left out, so that every machine sees the same. Sorted by path;
+ * the group of a file is its package's name, whatever its version.
  */
 export async function packageFiles(root: string): Promise<InputFile[]> {
   const files: InputFile[] = [];
-  await visitPackages(root, "packages", files);
+  const optional = await optionalFolders(root);
+  await visitPackages(root, "packages", files, (folder) => optional.has(folder));
   return files.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-async function visitPackages(folder: string, name: string, files: InputFile[], scope = ""): Promise<void> {
+/** Folders of the packages that an installation may leave out, as npm noted them when it installed. */
+async function optionalFolders(root: string): Promise<Set<string>> {
+  const text = await readFile(join(root, ".package-lock.json"), "utf8").catch(() => "{}");
+  const { packages = {} } = JSON.parse(text) as { packages?: Record<string, { optional?: boolean }> };
+  const optional = Object.keys(packages).filter((path) => packages[path]!.optional);
+  return new Set(optional.map((path) => join(dirname(root), path)));
+}
+
+async function visitPackages(
+  folder: string,
+  name: string,
+  files: InputFile[],
+  skip: (folder: string) => boolean = () => false,
+  scope = "",
+): Promise<void> {
   for (const entry of await folders(folder)) {
     const path = join(folder, entry);
-    if (entry.startsWith("@") && scope === "") await visitPackages(path, `${name}/${entry}`, files, `${entry}/`);
+    if (skip(path)) continue;
+    if (entry.startsWith("@") && scope === "") await visitPackages(path, `${name}/${entry}`, files, skip, `${entry}/`);
     else if (await isPortable(path)) await visitFiles(path, `${name}/${entry}`, `${scope}${entry}`, files);
   }
 }

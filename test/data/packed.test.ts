@@ -1,0 +1,245 @@
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { gzipSync } from "node:zlib";
+import test, { type ExecutionContext } from "ava";
+import { ThalwegError } from "../../ts/base/errors.ts";
+import { type Document, ReadReport } from "../../ts/data/documents.ts";
+import { listFiles, type ReadFile, type ReadOptions, readBatches, readDocuments } from "../../ts/data/readers/index.ts";
+import { seedOf, temporaryFolder, writeTree } from "./support.ts";
+
+/** 400 lines in two zstd frames, one with a checksum (zstd -19, zstd -3 --no-check), and 1000 rows in groups of 300 (snappy). */
+const fixtures = join(import.meta.dirname, "../fixtures/data");
+const require = createRequire(import.meta.url);
+const installed = ["fzstd", "hyparquet", "hyparquet-compressors"].every((name) => {
+  return require.resolve.paths(name)!.some((folder) => existsSync(join(folder, name)));
+});
+/** Skipped where npm left the optional packages out. */
+const packed = installed ? test : test.skip;
+const lines = Array.from({ length: 400 }, (_, i) => `line ${i} häß→😀 ${"lorem ipsum ".repeat(i % 50)}`);
+const rows = Array.from({ length: 1000 }, (_, i) => `row ${i} häß→😀 ${"lorem ipsum ".repeat(i % 7)}`);
+const jsonl = lines.map((text) => `${JSON.stringify({ text })}\n`).join("");
+
+async function read(inputs: string[], options: ReadOptions = {}, report?: ReadReport): Promise<Document[]> {
+  const all: Document[] = [];
+  for await (const document of readDocuments(await listFiles(inputs, options), options, report)) all.push(document);
+  return all;
+}
+const texts = (documents: Document[]) => documents.map((document) => document.text);
+
+packed(
+  "the same lines come out of .jsonl, .jsonl.gz, .json.gz, .jsonl.zst and several members of one file",
+  async (t) => {
+    const half = jsonl.length >> 1;
+    const members = Buffer.concat([gzipSync(jsonl.slice(0, half)), gzipSync(jsonl.slice(half))]);
+    const folder = writeTree(temporaryFolder(t), {
+      "a.jsonl": jsonl,
+      "b.jsonl.gz": gzipSync(jsonl),
+      "c.json.gz": gzipSync(jsonl),
+      "d.jsonl.gz": members,
+      "e.jsonl.zst": readFileSync(join(fixtures, "lines.jsonl.zst")),
+    });
+    const report = new ReadReport(0);
+    const found = await read([folder], { deduplicate: false }, report);
+    t.is(found.length, 5 * lines.length);
+    for (let i = 0; i < 5; i++) t.deepEqual(texts(found.slice(400 * i, 400 * (i + 1))), lines);
+    t.is(found[400]!.id, "b.jsonl.gz:1");
+    t.is(
+      report.bytesDone,
+      (await listFiles([folder])).reduce((sum, file) => sum + file.bytes, 0),
+    );
+  },
+);
+
+test("a packed text file is a document, or is split", async (t) => {
+  const folder = writeTree(temporaryFolder(t), { "a.txt.gz": gzipSync("one\n\ntwo") });
+  t.deepEqual(texts(await read([folder])), ["one\n\ntwo"]);
+  t.deepEqual(texts(await read([folder], { textSplit: "blank-line" })), ["one", "two"]);
+});
+
+packed("rows come out of parquet in order, across row groups, from any column", async (t) => {
+  const file = join(fixtures, "rows.parquet");
+  t.deepEqual(texts(await read([file])), rows);
+  const report = new ReadReport(0.4);
+  t.is((await read([file], { field: "note" }, report)).length, 666);
+  t.is(report.bad, 334);
+  t.regex(report.badExamples[0]!, /rows\.parquet:1: has no text in column "note"/);
+  await t.throwsAsync(read([file], { field: "body" }), {
+    code: "BAD_INPUT",
+    message: /no column "body"; its columns are id, text, note/,
+  });
+});
+
+packed("reading goes on at any place as if it had never stopped, in every kind of file", async (t) => {
+  const folder = writeTree(temporaryFolder(t), {
+    "a.jsonl": jsonl,
+    "b.jsonl.gz": gzipSync(jsonl.replaceAll("line", "other")),
+    "c.txt": lines.join("\n\n").replaceAll("line", "third"),
+    "d.jsonl.zst": readFileSync(join(fixtures, "lines.jsonl.zst")),
+    "e.parquet": readFileSync(join(fixtures, "rows.parquet")),
+  });
+  const files = await listFiles([folder]);
+  const options = { textSplit: "blank-line", chunkBytes: 20_000 } as const;
+  const state = () => ({ report: new ReadReport(0), seen: null });
+  const batches = [];
+  for await (const batch of readBatches(files, options, state())) batches.push(batch);
+  t.true(batches.length >= 8, `${batches.length} batches`);
+  const step = Math.ceil(batches.length / 8);
+  for (const [i, { after, prefix }] of batches.entries()) {
+    if (i % step !== 0) continue;
+    const rest: string[] = [];
+    const done: ReadFile[] = [];
+    const resumed = { ...state(), from: { place: after, prefix }, onFile: (file: ReadFile) => done.push(file) };
+    for await (const batch of readBatches(files, options, resumed)) rest.push(...batch.documents.map((d) => d.id));
+    const expected = batches.slice(i + 1).flatMap((batch) => batch.documents.map((d) => d.id));
+    t.deepEqual(rest, expected, `after batch ${i}`);
+    for (const { file, sha256 } of done) t.is(sha256, createHash("sha256").update(readFileSync(file)).digest("hex"));
+  }
+});
+
+test("a file that changed since is not gone on with", async (t) => {
+  const folder = writeTree(temporaryFolder(t), { "a.jsonl": jsonl });
+  const files = await listFiles([folder]);
+  const state = { report: new ReadReport(0), seen: null };
+  const { value } = await readBatches(files, {}, state).next();
+  const { after: place, prefix } = value!;
+  for (const content of [jsonl.replace("line 3", "LINE 3"), jsonl.slice(0, 100)]) {
+    writeTree(folder, { "a.jsonl": content });
+    const again = readBatches(files, {}, { ...state, from: { place, prefix } });
+    await t.throwsAsync(again.next(), { code: "BAD_INPUT", message: /a\.jsonl is not the file/ });
+  }
+});
+
+packed("standard input gives lines or text, packed or not", (t) => {
+  const script = `
+    const { listFiles, readDocuments } = await import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, "../../ts/data/readers/index.ts")).href)});
+    const options = JSON.parse(process.argv.at(-1));
+    const found = [];
+    for await (const d of readDocuments(await listFiles(["-"]), options)) found.push([d.id, d.text]);
+    console.log(JSON.stringify(found));`;
+  const run = (input: string | Buffer, options: ReadOptions) => {
+    const args = ["--import=tsx", "--input-type=module", "-e", script, JSON.stringify(options)];
+    const { stdout } = spawnSync(process.execPath, args, { input, encoding: "utf8" });
+    return JSON.parse(stdout) as [string, string][];
+  };
+  const two = '{"text":"a"}\n{"text":"b"}\n';
+  t.deepEqual(run(two, {}), [
+    ["stdin:1", "a"],
+    ["stdin:2", "b"],
+  ]);
+  t.deepEqual(run(gzipSync(two), {}), run(two, {}));
+  t.is(run(readFileSync(join(fixtures, "lines.jsonl.zst")), {}).length, 400);
+  t.deepEqual(run("one\n\ntwo", { standardInputFormat: "text" }), [["stdin", "one\n\ntwo"]]);
+  t.deepEqual(run("one\n\ntwo", { standardInputFormat: "text", textSplit: "blank-line" }).length, 2);
+  t.deepEqual(run("", {}), []);
+});
+
+test("a record over the limit is rejected by its line, and what follows is read", async (t) => {
+  const folder = writeTree(temporaryFolder(t), {
+    "a.jsonl": `{"text":"one"}\n{"text":"${"x".repeat(3 * 2 ** 20)}"}\n{"text":"three"}\n${"y".repeat(5000)}`,
+    "b.txt": "z".repeat(2000),
+    "c/c.txt": `first\n\n${"w".repeat(2 ** 21)}\n\nlast`,
+  });
+  const report = new ReadReport(1);
+  t.deepEqual(texts(await read([`${folder}/*`], { maxRecordBytes: 1000 }, report)), ["one", "three"]);
+  t.deepEqual(
+    report.badExamples.map((e) => e.slice(folder.length + 1, folder.length + 50)),
+    [
+      "a.jsonl:2: has 3145739 bytes, more than the large",
+      "a.jsonl:4: has 5000 bytes, more than the largest ",
+      "b.txt: has 2000 bytes, more than the largest reco",
+    ],
+  );
+  const split = new ReadReport(1);
+  const options = { maxRecordBytes: 1000, textSplit: "blank-line" } as const;
+  t.deepEqual(texts(await read([join(folder, "c")], options, split)), ["first", "last"]);
+  t.is(split.bad, 1);
+});
+
+test("inner fields are found by their path", async (t) => {
+  const folder = writeTree(temporaryFolder(t), { "a.jsonl": '{"content":{"body":"deep"},"a.b":"flat"}\n' });
+  t.deepEqual(texts(await read([folder], { field: "content.body" })), ["deep"]);
+  t.deepEqual(texts(await read([folder], { field: "a.b" })), ["flat"]);
+  await t.throwsAsync(read([folder], { field: "content.none" }), { code: "BAD_INPUT" });
+  await t.throwsAsync(read([folder], { field: "__proto__" }), { code: "BAD_INPUT" });
+});
+
+/** A small generator of 32-bit numbers (mulberry32), so that a seed repeats a failure. */
+function randomOf(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let h = Math.imul(state ^ (state >>> 15), state | 1);
+    h ^= h + Math.imul(h ^ (h >>> 7), h | 61);
+    return Math.floor((((h ^ (h >>> 14)) >>> 0) / 2 ** 32) * below);
+  };
+}
+
+test("9,000 malformed lines are each counted, and every good line between them is read", async (t) => {
+  const seed = seedOf(t);
+  const random = randomOf(seed);
+  const makers: (() => Buffer)[] = [
+    () => Buffer.from("[".repeat(1 + random(5000))),
+    () => Buffer.from(`${'{"text":'.repeat(1 + random(3000))}1${"}".repeat(random(3000))}`),
+    () => Buffer.from(`{"text": "${"x".repeat(random(200))}`),
+    () => Buffer.concat([Buffer.from('{"text":"'), Buffer.from([0xc0 + random(0x40), 0x22, 0x80 + random(0x7f)])]),
+    () => Buffer.from(Array.from({ length: 1 + random(60) }, () => 0x80 + random(128))),
+    () => Buffer.from(`{"text": ${["null", "1e999", "[]", "{}", "true", "NaN", "'x'"][random(7)]}}`),
+    () => Buffer.from(`"${"y".repeat(3000 + random(20_000))}"`),
+    () => Buffer.from(`{"text":"a\u0000${"\u0001".repeat(random(9))}"}`),
+    () => Buffer.from(["null", "true", "0", '"text"', "{}", "[]", "\u0000", '{"text":"\\u12"}'][random(8)]!),
+  ];
+  const parts: Buffer[] = [];
+  for (let i = 0; i < 9000; i++) {
+    const line = makers[random(makers.length)]!();
+    parts.push(Buffer.from(line.filter((byte) => byte !== 10)), Buffer.from(`\n{"text":"good ${i}"}\n`));
+  }
+  const folder = writeTree(temporaryFolder(t), { "a.jsonl.gz": gzipSync(Buffer.concat(parts)) });
+  const report = new ReadReport(0.6);
+  const found = await read([folder], { maxRecordBytes: 16_384 }, report);
+  t.is(report.bad, 9000);
+  t.deepEqual(found.map((d) => d.id).slice(0, 3), ["a.jsonl.gz:2", "a.jsonl.gz:4", "a.jsonl.gz:6"]);
+  t.is(found.length, 9000);
+});
+
+packed("1,000 truncated and damaged packed files end in an error that names them, or in their text", async (t) => {
+  const random = randomOf(seedOf(t));
+  const gz = gzipSync(jsonl.slice(0, 3000));
+  const zst = readFileSync(join(fixtures, "lines.jsonl.zst"));
+  const parquet = readFileSync(join(fixtures, "rows.parquet"));
+  const folder = temporaryFolder(t);
+  let refused = 0;
+  for (let i = 0; i < 1000; i++) {
+    // A process is started for each parquet file, so there are fewer of them.
+    const [name, whole] = i % 100 === 0 ? ["x.parquet", parquet] : i % 2 ? ["x.jsonl.gz", gz] : ["x.jsonl.zst", zst];
+    const truncated = random(2) === 0;
+    const bytes = Buffer.from(truncated ? whole.subarray(0, random(whole.length)) : whole);
+    if (!truncated) for (let n = 1 + random(3); n > 0; n--) bytes[random(bytes.length)]! ^= 1 << random(8);
+    writeTree(folder, { [name]: bytes });
+    const options = { maxBadShare: 1, parquetPatience: 10 };
+    const outcome = await read([join(folder, name)], options).catch((error: unknown) => error);
+    if (outcome instanceof ThalwegError) {
+      t.true(outcome.message.includes(name) && /CORRUPT_DATA|BAD_INPUT/.test(outcome.code), outcome.message);
+      refused++;
+    } else t.true(Array.isArray(outcome), `${name}: ${outcome}`);
+  }
+  t.true(refused > 600, `${refused} of 1000 refused`);
+});
+
+packed("a truncated file is refused whatever its length", async (t) => {
+  const folder = temporaryFolder(t);
+  const refuses = async (tt: ExecutionContext, name: string, bytes: Buffer) => {
+    writeTree(folder, { [name]: bytes });
+    await tt.throwsAsync(read([join(folder, name)]), { code: "CORRUPT_DATA", message: /is truncated or damaged/ });
+  };
+  const gz = gzipSync(jsonl.slice(0, 300));
+  for (let size = 1; size < gz.length; size++) await refuses(t, "a.jsonl.gz", gz.subarray(0, size));
+  const zst = readFileSync(join(fixtures, "lines.jsonl.zst"));
+  // Cut between its two frames it is whole: how many there should be is written nowhere.
+  const frames = zst.indexOf(zst.subarray(0, 4), 4);
+  for (let size = 1; size < zst.length; size += 7)
+    if (size !== frames) await refuses(t, "a.jsonl.zst", zst.subarray(0, size));
+});

@@ -1,0 +1,259 @@
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { digestFile } from "../../base/files.ts";
+import { Deduplicator, documentKey } from "../deduplicate.ts";
+import { type Document, decodeUtf8, type InputFile, type Place, ReadReport, standardInput } from "../documents.ts";
+import { fileBytes, type Prefix, packingOf, RawMeter } from "./bytes.ts";
+import { lineBatches, parseLine } from "./lines.ts";
+import { parquetRows } from "./parquet.ts";
+import { blankLineSplitter, endOfTextSplitter, withoutOuterBreaks } from "./text.ts";
+
+export { listFiles } from "./inputs.ts";
+
+export interface ReadOptions {
+  /** Field of a .jsonl line, column of a .parquet file that holds the text. Default "text". */
+  readonly field?: string;
+  /** What ends a document in a text file. Default "file": one file is one document. */
+  readonly textSplit?: "file" | "blank-line" | "endoftext";
+  /** What standard input holds. Default jsonl. */
+  readonly standardInputFormat?: "jsonl" | "text";
+  /** Files taken from folders. */
+  readonly extensions?: readonly string[];
+  /** Largest line, file or part, in bytes; what is larger counts as unreadable. Default 32 MiB. */
+  readonly maxRecordBytes?: number;
+  /** Seconds after which a decoder of .parquet that is silent is given up. Default 120. */
+  readonly parquetPatience?: number;
+  /** Bytes read at once. Default 1 MiB. */
+  readonly chunkBytes?: number;
+  /** Share of unreadable lines or files above which reading fails. Default 0.01. */
+  readonly maxBadShare?: number;
+  /** Drop documents whose text was met before. Default true. */
+  readonly deduplicate?: boolean;
+}
+
+export const defaultMaxRecordBytes = 2 ** 25;
+
+/** Documents that were read at once, and where reading stands after them. */
+export interface DocumentBatch {
+  readonly documents: Document[];
+  readonly after: Place;
+  /** What was read of the present file. */
+  readonly prefix: Prefix;
+}
+
+/** A file that has been read to its end. */
+export interface ReadFile {
+  readonly file: string;
+  readonly bytes: number;
+  /** SHA-256 (hex) of the file as it lies on disk. */
+  readonly sha256: string;
+}
+
+/** How to read, beside the options. */
+export interface ReadState {
+  readonly report: ReadReport;
+  /** Null to keep duplicates. */
+  readonly seen: Deduplicator | null;
+  /** Files before this index are pinned in `seen`: their texts are duplicates for ever. */
+  readonly pinned?: number;
+  /** Go on from here; what the file began with then must be the same now. */
+  readonly from?: { readonly place: Place; readonly prefix: Prefix };
+  readonly onFile?: (file: ReadFile) => void;
+}
+
+/** Documents of the files, one at a time, in order; `report` counts as they come. */
+export async function* readDocuments(
+  files: readonly InputFile[],
+  options: ReadOptions = {},
+  report = new ReadReport(options.maxBadShare ?? 0.01),
+): AsyncGenerator<Document> {
+  const seen = (options.deduplicate ?? true) ? new Deduplicator() : null;
+  for await (const { documents } of readBatches(files, options, { report, seen })) yield* documents;
+  report.checkBadShare();
+}
+
+/**
+ * Documents of the files in order, about as many at once as lie in a MiB. Memory: one chunk, the record under way and
+ * what `seen` remembers, whatever the size of the files.
+ * @throws ThalwegError BAD_INPUT, CORRUPT_DATA
+ */
+export async function* readBatches(
+  files: readonly InputFile[],
+  options: ReadOptions,
+  state: ReadState,
+): AsyncGenerator<DocumentBatch> {
+  const { report, seen, from } = state;
+  for (let index = from?.place.file ?? 0; index < files.length; index++) {
+    const file = files[index]!;
+    const resumed = from?.place.file === index ? from : null;
+    const before = report.bytesDone;
+    if (resumed === null) report.files++;
+    const reading: Reading = {
+      file,
+      options,
+      report,
+      meter: new RawMeter(file.path, report, resumed?.prefix),
+      from: resumed?.place ?? { file: index, record: 0, offset: 0 },
+    };
+    for await (const { pieces, record, offset } of readPieces(reading)) {
+      const documents: Document[] = [];
+      for (const { id, text } of pieces) {
+        if (text.trim() === "") {
+          report.empty++;
+          continue;
+        }
+        const utf8 = Buffer.from(text);
+        const key = seen && documentKey(utf8);
+        if (key !== null && !seen!.isNew(key, index < (state.pinned ?? 0))) {
+          report.duplicates++;
+          continue;
+        }
+        report.documents++;
+        documents.push({ id, text, utf8, key, source: file.path, group: file.group ?? id });
+      }
+      report.checkEarly();
+      yield { documents, after: { file: index, record, offset }, prefix: reading.meter.prefix() };
+    }
+    report.bytesDone = before + (file.bytes || reading.meter.bytes);
+    const { bytes, sha256 } = reading.meter.prefix();
+    state.onFile?.({ file: file.path, bytes, sha256 });
+  }
+}
+
+type Piece = { readonly id: string; readonly text: string };
+
+/** Pieces that came together, and the records and bytes of the file up to their end. */
+interface Pieces {
+  readonly pieces: Piece[];
+  readonly record: number;
+  readonly offset: number;
+}
+
+interface Reading {
+  readonly file: InputFile;
+  readonly options: ReadOptions;
+  readonly report: ReadReport;
+  readonly meter: RawMeter;
+  readonly from: Place;
+}
+
+function readPieces(reading: Reading): AsyncGenerator<Pieces> {
+  const { file, options } = reading;
+  if (file.path === standardInput) {
+    if ((options.standardInputFormat ?? "jsonl") === "jsonl") return readJsonl(reading);
+    return (options.textSplit ?? "file") === "file" ? readWholeStream(reading) : readSplit(reading);
+  }
+  const name = file.name.replace(/\.(gz|zst)$/, "");
+  if (name.endsWith(".parquet")) return readParquet(reading);
+  // Packed .json files of public corpora hold one document a line.
+  if (name.endsWith(".jsonl") || (name.endsWith(".json") && packingOf(file.name) !== null)) return readJsonl(reading);
+  if (file.group === undefined && (options.textSplit ?? "file") !== "file") return readSplit(reading);
+  return packingOf(file.name) === null ? readWhole(reading) : readWholeStream(reading);
+}
+
+async function* readWhole({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+  if (file.bytes > (options.maxRecordBytes ?? defaultMaxRecordBytes)) {
+    report.addBad(file.path, null, tooLarge(file.bytes, options));
+    return;
+  }
+  // Thousands of small files: asynchronous reads would take several times as long.
+  const bytes = file.bytes < 2 ** 20 ? readFileSync(file.path) : await readFile(file.path);
+  meter.add(bytes);
+  meter.end();
+  if (from.record === 0) yield wholeText(bytes, file, report);
+}
+
+async function* readWholeStream({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+  const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
+  let parts: Buffer[] = [];
+  let held = 0;
+  for await (const chunk of fileBytes(file, meter, options.chunkBytes)) {
+    held += chunk.length;
+    if (held <= limit) parts.push(chunk);
+    else parts = [];
+  }
+  if (held > limit) report.addBad(file.path, null, tooLarge(held, options));
+  else if (from.record === 0) yield wholeText(Buffer.concat(parts), file, report);
+}
+
+function wholeText(bytes: Buffer, file: InputFile, report: ReadReport): Pieces {
+  const text = decodeUtf8(bytes);
+  if (text === null) report.addBad(file.path, null, "is not UTF-8");
+  return { pieces: text === null ? [] : [{ id: file.name, text }], record: 1, offset: 0 };
+}
+
+async function* readJsonl({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+  const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
+  const field = options.field ?? "text";
+  for await (const lines of lineBatches(fileBytes(file, meter, options.chunkBytes), limit, from)) {
+    const pieces: Piece[] = [];
+    for (const line of lines) {
+      const parsed = line.bytes === null ? { reason: tooLarge(line.size, options) } : parseLine(line.bytes, field);
+      if (parsed === null) continue;
+      if ("reason" in parsed) report.addBad(file.path, line.number, parsed.reason, line.head.toString("utf8"));
+      else pieces.push({ id: `${file.name}:${line.number}`, text: parsed.text });
+    }
+    const last = lines.at(-1)!;
+    yield { pieces, record: last.number, offset: last.end };
+  }
+}
+
+async function* readParquet({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+  const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
+  const before = report.bytesDone;
+  meter.whole(await digestFile(file.path));
+  let record = from.record;
+  const field = options.field ?? "text";
+  const { parquetPatience: patience } = options;
+  const read = { field, from: from.record, ...(patience === undefined ? {} : { patience }) };
+  for await (const { texts, share } of parquetRows(file, read)) {
+    const pieces: Piece[] = [];
+    for (const text of texts) {
+      record++;
+      if (text === null) report.addBad(file.path, record, `has no text in column "${field}"`);
+      else if (text.length > limit) report.addBad(file.path, record, tooLarge(text.length, options));
+      else pieces.push({ id: `${file.name}:${record}`, text });
+    }
+    report.bytesDone = before + Math.floor(share * file.bytes);
+    yield { pieces, record, offset: 0 };
+  }
+}
+
+/** Splits bytes, not text: a part that is not UTF-8 spoils no other. Latin-1 strings stand for bytes. */
+async function* readSplit({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+  const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
+  const splitter = options.textSplit === "endoftext" ? endOfTextSplitter() : blankLineSplitter();
+  let record = 0;
+  // A part that grew beyond the limit has been counted already; what comes of it is dropped up to its end.
+  let dropping = false;
+  const pieces = (parts: readonly string[]): Pieces => {
+    const found: Piece[] = [];
+    for (const part of parts) {
+      const dropped = dropping;
+      dropping = false;
+      if (dropped || /^\s*$/.test(part) || ++record <= from.record) continue;
+      const text = part.length > limit ? null : decodeUtf8(Buffer.from(part, "latin1"));
+      if (text !== null) found.push({ id: `${file.name}#${record}`, text: withoutOuterBreaks(text) });
+      else report.addBad(file.path, record, part.length > limit ? tooLarge(part.length, options) : "is not UTF-8");
+    }
+    return { pieces: found, record, offset: 0 };
+  };
+  for await (const chunk of fileBytes(file, meter, options.chunkBytes)) {
+    const found = pieces(splitter.push(chunk.toString("latin1")));
+    if (splitter.held.length > limit) {
+      if (!dropping) pieces([splitter.held]);
+      dropping = true;
+      splitter.held = splitter.held.slice(-longestSeparator);
+    }
+    if (found.record > from.record) yield found;
+  }
+  yield pieces([...splitter.push(""), splitter.held]);
+}
+
+/** More than a separator of documents in a text file ever takes, in bytes. */
+const longestSeparator = 1024;
+
+function tooLarge(bytes: number, options: ReadOptions): string {
+  const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
+  return `has ${bytes} bytes, more than the largest record allowed (${limit})`;
+}
