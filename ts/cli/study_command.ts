@@ -10,6 +10,7 @@ import { crewOf, prepareData, runLocally } from "../study/local.ts";
 import { planStudy, type StudyPlan } from "../study/plan.ts";
 import { studyProgress } from "../study/progress.ts";
 import { collectResults } from "../study/results.ts";
+import { submitToSlurm } from "../study/slurm.ts";
 import { measureSpeeds, secondsLeft } from "../study/speed.ts";
 import { StudyStore } from "../study/store.ts";
 import { peaksOf, readTuned } from "../study/tuned.ts";
@@ -76,6 +77,7 @@ export async function runStudyRun(args: FileArguments & { executor: "local" | "s
   const { jobs, threads } = crewOf(plan, args);
   note(studyPlanText(plan, await costsOf(plan, store, { ...args, measure: false })));
   note("");
+  if (args.executor === "slurm") return submit(plan, store, args.json);
   const watching = new AbortController();
   const lines = printProgress(plan, store, watching.signal);
   let finished: boolean;
@@ -89,6 +91,15 @@ export async function runStudyRun(args: FileArguments & { executor: "local" | "s
   if (finished) return finish(plan, store, args.json);
   note(`To go on: thalweg study run ${[args.file, ...args.overrides].join(" ")} --out ${store.folder}`);
   return ExitCode.savedRunAgain;
+}
+
+async function submit(plan: StudyPlan, store: StudyStore, json: boolean): Promise<number> {
+  const options = { command: ownCommand("study", "work"), directory: process.cwd() };
+  const jobs = await submitToSlurm(plan, store, options);
+  if (json) printJson({ folder: store.folder, jobs });
+  else if (jobs.length === 0) print("nothing is missing");
+  else print(`submitted ${jobs.length} job arrays: ${jobs.join(", ")}\nthen: thalweg study report ${store.folder}`);
+  return ExitCode.ok;
 }
 
 /** The plan with its data here: prepared now, where the study says from what. */

@@ -285,10 +285,11 @@ function marksOf(plan: Schedule, end: number, deliverables: readonly Deliverable
   const marks = new Set([end, ...deliverables.map((d) => d.step)]);
   for (const { decayStart, end: last } of plan.budgets) {
     if (decayStart < 1 || decayStart >= end) continue;
-    // The first value of a decay is the peak still: runs part at the second.
+    // The first value of a decay is the peak still: runs part at the second. A fall that no stable phase precedes (a
+    // cosine's) is no place to branch off.
     let step = decayStart;
     while (step < last && plan.valueAt(step) === plan.valueAt(decayStart - 1)) step++;
-    if (step < end) marks.add(step);
+    if (step > decayStart && step < end) marks.add(step);
   }
   return [...marks].sort((a, b) => a - b);
 }
