@@ -123,10 +123,10 @@ test("data that stops fills its last batch up with ignored targets, then ends", 
 
 test("the validation set is the same every time, whatever the batch", async (t) => {
   const dataset = await makeDataset(t, [counting(1000)], { tokenizer });
-  const take = async (sequences: number, batch?: number) => {
+  const take = async (sequences: number, batch?: number, skip?: number) => {
     const all: number[][] = [];
     let valid = 0;
-    for await (const part of fixedBatches(dataset, sequences, 10, batch)) {
+    for await (const part of fixedBatches(dataset, sequences, 10, batch, skip)) {
       all.push(...rows(part).slice(0, part.validTokens / 10));
       valid += part.validTokens;
     }
@@ -138,6 +138,7 @@ test("the validation set is the same every time, whatever the batch", async (t) 
   t.deepEqual(await take(20, 7), expected);
   t.deepEqual((await take(50, 8)).slice(0, 20), expected);
   t.is((await take(5000, 64)).length, 99);
+  t.deepEqual(await take(12, 5, 8), expected.slice(8), "another part of the same order");
 });
 
 test("data shorter than one sequence is refused, with what to do", async (t) => {

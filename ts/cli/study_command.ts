@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ExitCode, ThalwegError } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
+import type { StudySpec } from "../config/study_schema.ts";
 import { statusText, studyPlanJson, studyPlanText } from "../report/study_plan.ts";
 import { studyReport } from "../report/study_report.ts";
 import { type LoadedStudy, loadStudy } from "../study/load.ts";
@@ -13,7 +14,8 @@ import { collectResults } from "../study/results.ts";
 import { submitToSlurm } from "../study/slurm.ts";
 import { measureSpeeds, secondsLeft } from "../study/speed.ts";
 import { StudyStore } from "../study/store.ts";
-import { peaksOf, readTuned } from "../study/tuned.ts";
+import { tuneStudy } from "../study/tune.ts";
+import { peaksOf, readTuned, saveTuned } from "../study/tuned.ts";
 import { makeSegment, work } from "../study/worker.ts";
 import { formatCount, formatDuration } from "../train/format.ts";
 import { progressReporter } from "../train/progress.ts";
@@ -74,23 +76,52 @@ export async function runStudyRun(args: FileArguments & { executor: "local" | "s
   const store = storeOf(study, args.out);
   const plan = await readyPlan(study, store, signals.signal);
   await store.savePlan(plan);
-  const { jobs, threads } = crewOf(plan, args);
   note(studyPlanText(plan, await costsOf(plan, store, { ...args, measure: false })));
   note("");
   if (args.executor === "slurm") return submit(plan, store, args.json);
+  const finished = await trainLocally(plan, store, args, signals.signal);
+  if (finished) return finish(plan, store, args.json);
+  note(`To go on: thalweg study run ${[args.file, ...args.overrides].join(" ")} --out ${store.folder}`);
+  return ExitCode.savedRunAgain;
+}
+
+/** Workers on this machine, with a line for each segment that ends. */
+async function trainLocally(
+  plan: StudyPlan,
+  store: StudyStore,
+  asked: Pick<FileArguments, "jobs" | "threads">,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { jobs, threads } = crewOf(plan, asked);
   const watching = new AbortController();
   const lines = printProgress(plan, store, watching.signal);
-  let finished: boolean;
   try {
-    const command = ownCommand("study", "work");
-    finished = await runLocally(plan, store, { command, jobs, threads, signal: signals.signal, onNote: note });
+    return await runLocally(plan, store, { command: ownCommand("study", "work"), jobs, threads, signal, onNote: note });
   } finally {
     watching.abort();
     await lines;
   }
-  if (finished) return finish(plan, store, args.json);
-  note(`To go on: thalweg study run ${[args.file, ...args.overrides].join(" ")} --out ${store.folder}`);
-  return ExitCode.savedRunAgain;
+}
+
+/** `thalweg tune` */
+export async function runTune(args: FileArguments): Promise<number> {
+  using signals = new StopSignals({ onFirst: (name) => note(`${name}: saving, then stopping`) }).install();
+  const study = await loadStudy(args.file, args.overrides);
+  const store = storeOf(study, args.out);
+  const { signal } = signals;
+  await prepareAll(study.spec, await planStudy(study.spec, { assumePeaks: true }), signal);
+  const train = (plan: StudyPlan, part: StudyStore) => trainLocally(plan, part, args, signal);
+  const tuned = await tuneStudy(study.spec, store.folder, { train, onNote: note });
+  if (tuned === null) {
+    note(`To go on: thalweg tune ${[args.file, ...args.overrides].join(" ")} --out ${store.folder}`);
+    return ExitCode.savedRunAgain;
+  }
+  await saveTuned(store, tuned);
+  if (args.json) printJson(tuned);
+  else
+    for (const [key, { peak, interior }] of Object.entries(tuned.peaks))
+      print(`${key}: ${peak}${interior ? "" : " (edge)"}`);
+  return ExitCode.ok;
 }
 
 async function submit(plan: StudyPlan, store: StudyStore, json: boolean): Promise<number> {
@@ -106,15 +137,19 @@ async function submit(plan: StudyPlan, store: StudyStore, json: boolean): Promis
 async function readyPlan({ spec }: LoadedStudy, store: StudyStore, signal: AbortSignal): Promise<StudyPlan> {
   const tuned = peaksOf(await readTuned(store));
   const first = await planStudy(spec, { tuned });
-  const folders = [...new Set(first.segments.map((s) => s.config.data.train))];
-  let made = false;
-  for (const folder of folders) {
-    if (await prepareData(spec, folder, signal)) {
-      note(`prepared ${folder}`);
-      made = true;
-    }
-  }
+  const made = await prepareAll(spec, first, signal);
   return made ? planStudy(spec, { tuned }) : first;
+}
+
+/** Prepares data that are not here, where the study says from what. Returns whether it did. */
+async function prepareAll(spec: StudySpec, plan: StudyPlan, signal: AbortSignal): Promise<boolean> {
+  let made = false;
+  for (const folder of new Set(plan.segments.map((s) => s.config.data.train))) {
+    if (!(await prepareData(spec, folder, signal))) continue;
+    note(`prepared ${folder}`);
+    made = true;
+  }
+  return made;
 }
 
 /** Writes a study's report into its folder and prints what it found. */

@@ -127,6 +127,9 @@ function isParameterMatch(text: string): boolean {
 const evaluation = z.strictObject({
   every: count.default(100).describe("Steps between validation losses; 0 for none."),
   sequences: atLeastOne.default(64).describe("Number of fixed validation sequences."),
+  skip: count
+    .default(0)
+    .describe("Validation sequences passed over first: peaks are tuned on one part, results measured on another."),
   atDecays: z.boolean().default(true).describe("Also evaluate before and after each decay."),
 });
 

@@ -58,6 +58,10 @@ const schedule = z.strictObject({
     "Fields of schedule.lr laid over the base's. $budget: one run for each budget; $budgets: one run to all of them; $end and $ends: the same at N_k, the budgets with the decays before them; $NAME: the value of an axis.",
   ),
   set: fields.default({}).describe("Other fields of the run."),
+  deliver: z
+    .enum(["each", "last"])
+    .default("each")
+    .describe("Of a run to several budgets: the weights at each of them, or the last only."),
   control: z
     .boolean()
     .default(false)
@@ -134,13 +138,19 @@ export const studySchema = z.strictObject({
       validationFraction: z.number().min(0).lt(1).optional().describe("Share of the text kept for validation."),
       splitBy: z.enum(["document", "group", "tail"]).optional().describe("How the validation text is chosen."),
     })
-    .optional()
+    .nullable()
+    .default(null)
     .describe("Text that `study run` prepares into data.train when that folder does not exist yet."),
   budgets: z
     .array(durationSchema)
     .min(1)
     .optional()
     .describe("Nominal budgets B_k, increasing. Default: the end of each run."),
+  ends: z
+    .array(durationSchema)
+    .min(1)
+    .optional()
+    .describe("N_k, the budgets with the decays before them. Default: those of the study's own WSD-S."),
   schedules: z.record(z.string(), schedule).default({}).describe("The schedules compared. Default: the base's."),
   axes: z.record(z.string(), axis).default({}).describe("What varies: a field of the run, or a $NAME used elsewhere."),
   combine: combine.prefault({}).describe("How the axes combine. Default: all with all."),

@@ -144,8 +144,8 @@ export class TokenLoader {
 }
 
 /**
- * A fixed set for validation: the first `sequences` blocks of one permutation (all, when there are fewer), the same
- * whatever the seed and position of training. They come `batch` at a time (default all at once), the last batch filled
+ * A fixed set for validation: the first `sequences` blocks of one permutation after `skip` others (all, when there are
+ * fewer), the same whatever the seed and position of training. They come `batch` at a time (default all at once), the last batch filled
  * up with ignored targets.
  */
 export async function* fixedBatches(
@@ -153,12 +153,13 @@ export async function* fixedBatches(
   sequences: number,
   length: number,
   batch = sequences,
+  skip = 0,
 ): AsyncGenerator<Batch> {
   const blocks = countBlocks(dataset, length);
   const permutation = new Permutation(blocks, 0, 0);
-  const total = Math.min(sequences, blocks);
-  for (let first = 0; first < total; first += batch) {
-    const count = Math.min(batch, total - first);
+  const end = Math.min(skip + sequences, blocks);
+  for (let first = skip; first < end; first += batch) {
+    const count = Math.min(batch, end - first);
     const starts = Array.from({ length: count }, (_, i) => permutation.permute(first + i) * length);
     yield await readSequences(dataset, starts, batch, length, { epoch: 0, position: first + count, offset: 0 });
   }

@@ -18,39 +18,35 @@ export interface PlanCosts {
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 
-/** Segments as a tree, children indented under what they go on from; equal trees of other groups are only counted. */
+/** Segments as trees, branches indented under what they go on from; equal trees (other seeds, other peaks) are only counted. */
 export function treeText(plan: StudyPlan): string {
-  const trees = new Map<string, { text: string; labels: string[] }>();
-  const groups = groupBy(plan.segments, (s) => s.group);
-  for (const segments of groups.values()) {
-    const text = groupText(segments);
-    const known = trees.get(text) ?? { text, labels: [] };
-    known.labels.push(segments[0]!.label.slice(segments[0]!.schedules.length + 2));
-    trees.set(text, known);
-  }
-  return [...trees.values()]
-    .map(({ text, labels }) => {
+  const children = groupBy(plan.segments, (s) => s.parent);
+  const trees = groupBy(children.get(null) ?? [], (root) => subtreeText(root, children));
+  return [...trees]
+    .map(([text, roots]) => {
+      const labels = roots.map((root) => root.label.slice(root.schedules.length + 2));
       const shown = labels.length > 6 ? [...labels.slice(0, 5), `and ${labels.length - 5} more`] : labels;
-      return `${labels.length > 1 ? `${labels.length} times: ` : ""}${shown.join("; ") || "all"}\n${text}`;
+      return `${labels.length > 1 ? `${labels.length} times: ` : ""}${shown.join("; ") || "one tree"}\n${text}`;
     })
     .join("\n\n");
 }
 
-function groupText(segments: readonly PlannedSegment[]): string {
-  const children = groupBy(segments, (s) => s.parent);
-  const width = String(Math.max(...segments.map((s) => s.to))).length;
-  const lines: string[] = [];
-  const visit = (parent: string | null, depth: number): void => {
-    const own = children.get(parent) ?? [];
-    for (const { id, from, to, schedules } of own) {
-      const steps = `${String(from).padStart(width)} - ${String(to).padStart(width)}`;
-      lines.push(`  ${"· ".repeat(depth)}${steps}  ${schedules}`);
-      // A chain is no nesting: only branches are indented.
-      visit(id, depth + ((children.get(id)?.length ?? 0) > 1 ? 1 : 0));
-    }
+function subtreeText(root: PlannedSegment, children: ReadonlyMap<string | null, readonly PlannedSegment[]>): string {
+  const found: [PlannedSegment, number][] = [];
+  const visit = (segment: PlannedSegment, depth: number): void => {
+    found.push([segment, depth]);
+    const next = children.get(segment.id) ?? [];
+    // A chain is no nesting: only branches are indented.
+    for (const child of next) visit(child, depth + (next.length > 1 ? 1 : 0));
   };
-  visit(null, 0);
-  return lines.join("\n");
+  visit(root, 0);
+  const width = String(Math.max(...found.map(([segment]) => segment.to))).length;
+  return found
+    .map(([{ from, to, schedules }, depth]) => {
+      const steps = `${String(from).padStart(width)} - ${String(to).padStart(width)}`;
+      return `  ${"· ".repeat(depth)}${steps}  ${schedules}`;
+    })
+    .join("\n");
 }
 
 /** Everything `study plan` prints. */
@@ -64,7 +60,7 @@ export function studyPlanText(plan: StudyPlan, costs: PlanCosts): string {
     [
       ["steps", `${formatCount(sharing.steps)}, of which ${formatCount(costs.stepsDone)} are done`],
       ["tokens", shortNumber(tokensOf(plan), 4)],
-      ["FLOPs", shortNumber(flopsOf(plan), 3)],
+      ["FLOPs", flopsOf(plan).toExponential(2).replace("e+", "e")],
       ["hours", hoursText(plan, costs)],
       ["disk", `${formatBytes(diskOf(plan))} of checkpoints`],
       ["memory", `${formatBytes(Math.max(0, ...shapes.map((s) => s.memoryBytes)))} in one process`],

@@ -4,6 +4,7 @@ import { ConfigError, formatPath } from "../config/errors.ts";
 import { fieldsAt } from "../config/issues.ts";
 import { isMapping } from "../config/layer.ts";
 import { loadRunConfig } from "../config/load.ts";
+import type { Duration } from "../config/quantities.ts";
 import { type RunConfig, runSchema } from "../config/schema.ts";
 import type { ScheduleArm, StudySpec } from "../config/study_schema.ts";
 import type { Schedule } from "../schedule/schedule.ts";
@@ -77,7 +78,7 @@ class Expander {
     this.#spec = spec;
     this.#options = options;
     const given = Object.entries(spec.schedules);
-    this.#arms = given.length > 0 ? given : [["base", { lr: {}, set: {}, control: false }]];
+    this.#arms = given.length > 0 ? given : [["base", { lr: {}, set: {}, deliver: "each", control: false }]];
   }
 
   /** An axis must change something: a field of the run, or what a $NAME stands for. */
@@ -96,7 +97,7 @@ class Expander {
 
   async runsOf(combination: Combination): Promise<StudyRun[]> {
     const budgets = await this.#budgets(combination);
-    let ends: number[] | null = null;
+    let ends = await this.#statedEnds(combination, budgets);
     const byArm = new Map<string, StudyRun[]>();
     const waiting = (arm: ScheduleArm) => uses(arm, "end") || uses(arm, "ends");
     // Schedules laid out at N_k come last: the chains say where N_k is.
@@ -114,12 +115,23 @@ class Expander {
     return this.#arms.flatMap(([name]) => byArm.get(name)!);
   }
 
-  async #budgets(combination: Combination): Promise<number[]> {
-    const { budgets } = this.#spec;
-    if (!budgets) return [];
+  /** One budget has no decays before it. */
+  async #statedEnds(combination: Combination, budgets: number[]): Promise<number[] | null> {
+    const { ends } = this.#spec;
+    if (!ends) return budgets.length === 1 ? budgets : null;
+    if (ends.length !== budgets.length)
+      throw new ConfigError(["ends"], `ends has ${ends.length} values for ${budgets.length} budgets.`);
+    return this.#steps(ends, "ends", combination);
+  }
+
+  async #steps(durations: readonly Duration[], field: string, combination: Combination): Promise<number[]> {
     const { batch } = await this.#load([...this.#common(combination)]);
     const measures = { tokensPerStep: batch.tokens, totalSteps: null };
-    const steps = budgets.map((budget, k) => stepsOf(budget, measures, ["budgets", k]));
+    return durations.map((duration, k) => stepsOf(duration, measures, [field, k]));
+  }
+
+  async #budgets(combination: Combination): Promise<number[]> {
+    const steps = await this.#steps(this.#spec.budgets ?? [], "budgets", combination);
     for (const [k, step] of steps.entries())
       if (step < 1 || (k > 0 && step <= steps[k - 1]!))
         throw new ConfigError(["budgets", k], `budgets[${k}] is ${step} steps; expected increasing budgets.`);
@@ -167,7 +179,8 @@ class Expander {
         ["schedules", name],
         `schedules.${name} has no end. Give the study budgets, or the run steps.`,
       );
-    const deliverables = deliverablesOf(k, plan, end, uses(arm, "ends") ? values.ends! : budgets, budgets);
+    const each = deliverablesOf(k, plan, end, uses(arm, "ends") ? values.ends! : budgets, budgets);
+    const deliverables = arm.deliver === "last" ? [{ budget: 0, nominal: end, step: end }] : each;
     return {
       schedule: name,
       labels,
@@ -275,7 +288,9 @@ function deliverablesOf(
 ): Deliverable[] {
   if (k !== null) return [{ budget: k, nominal: budgets[k]!, step: end }];
   const chain = plan.budgets.filter((b) => b.end <= end);
-  if (chain.length > 0) return chain.map((b) => ({ budget: b.index, nominal: b.budget, step: b.end }));
+  // Cycles said by their ends have no nominal budgets of their own: they serve the study's.
+  if (chain.length > 0)
+    return chain.map((b) => ({ budget: b.index, nominal: budgets[b.index] ?? b.budget, step: b.end }));
   const steps = layout.filter((step) => step <= end);
   if (steps.length === 0) return [{ budget: 0, nominal: end, step: end }];
   return steps.map((step, index) => ({ budget: index, nominal: budgets[index]!, step }));

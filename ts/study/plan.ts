@@ -8,6 +8,7 @@ import { openRunDataIfPresent } from "../train/datasets.ts";
 import { decisive } from "../train/resume.ts";
 import { type DataFacts, dataFacts, type PlannedRun, planRun } from "../train/setup.ts";
 import { type Deliverable, type ExpandOptions, expandStudy, type StudyRun } from "./expand.ts";
+import { sum } from "./group.ts";
 import { buildTree, configOf, type SegmentTree, unionSteps } from "./tree.ts";
 
 export const PLAN_VERSION = 1;
@@ -247,14 +248,21 @@ function describe(
 }
 
 function sharingOf(runs: readonly StudyRun[], tree: SegmentTree): Sharing {
+  const byId = new Map(tree.segments.map((s) => [s.id, s]));
   const steps = tree.segments.reduce((sum, s) => sum + s.to - s.from, 0);
-  let fromScratch = 0;
+  // Axes that do not concern a schedule give the same run again: it counts once.
+  const scratch = new Map<string, number>();
   const bySchedule = new Map<string, { run: number; step: number }[]>();
   for (const [i, run] of runs.entries()) {
-    fromScratch += run.control ? run.end : run.deliverables.reduce((sum, d) => sum + d.step, 0);
+    const ends = run.control ? [run.end] : run.deliverables.map((d) => d.step);
+    for (const end of ends) {
+      const state = tree.paths[i]!.find((id) => byId.get(id)!.to === end)!;
+      scratch.set(`${run.schedule} ${state}`, end);
+    }
     const key = canonicalJson([run.schedule, run.replicate]);
     bySchedule.set(key, [...(bySchedule.get(key) ?? []), { run: i, step: run.end }]);
   }
+  const fromScratch = sum(scratch.values());
   const byHand = [...bySchedule.values()].reduce((sum, wanted) => sum + unionSteps(tree, wanted), 0);
   const saved = (without: number) => (without === 0 ? 0 : 1 - steps / without);
   return { steps, fromScratch, byHand, savedFromScratch: saved(fromScratch), savedByHand: saved(byHand) };

@@ -1,12 +1,26 @@
+import { ThalwegError } from "../base/errors.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { type Batch, fixedBatches } from "../data/loader.ts";
+import { sequencesIn } from "./datasets.ts";
 import type { Machine } from "./machine.ts";
 
 /** A fixed set of sequences; the same at every call. */
 export type ValidationSet = () => AsyncIterable<Batch>;
 
-export function validationSet(dataset: Dataset, sequences: number, length: number, batch: number): ValidationSet {
-  return () => fixedBatches(dataset, sequences, length, batch);
+/** `skip` sequences are passed over first: another part of the same text. */
+export function validationSet(
+  dataset: Dataset,
+  sequences: number,
+  length: number,
+  batch: number,
+  skip = 0,
+): ValidationSet {
+  if (skip > 0 && skip >= sequencesIn(dataset, length))
+    throw new ThalwegError(
+      "BAD_CONFIG",
+      `evaluation.skip is ${skip}, but ${dataset.folder} has only ${sequencesIn(dataset, length)} sequences of ${length}: none is left to evaluate on.`,
+    );
+  return () => fixedBatches(dataset, sequences, length, batch, skip);
 }
 
 /**

@@ -46,7 +46,9 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
   try {
     checkTokenizer(pretrained.tokenizer?.hash ?? null, dataset);
     const length = options.length ?? config?.batch.length ?? Math.min(pretrained.model.maxLength, 1024);
-    const available = sequencesIn(dataset, length);
+    // A part of its own validation data that was kept for something else stays kept.
+    const skip = options.data === undefined && options.sequences !== "all" ? (config?.evaluation.skip ?? 0) : 0;
+    const available = sequencesIn(dataset, length) - skip;
     const wanted = options.sequences ?? config?.evaluation.sequences ?? 64;
     const sequences = wanted === "all" ? available : Math.min(wanted, available);
     const precision = options.precision ?? config?.precision ?? "fp32";
@@ -60,7 +62,7 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
       threads: options.threads,
     });
     const machine = new ModuleMachine(loaded.module, loaded.built, adamDefaults);
-    const set = validationSet(dataset, sequences, length, batch);
+    const set = validationSet(dataset, sequences, length, batch, skip);
     const { loss, tokens } = await evaluateLoss(machine, set, options.signal);
     const step = pretrained.checkpoint?.state.step ?? null;
     const bytes = dataset.manifest.textBytes;

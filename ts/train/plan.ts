@@ -68,9 +68,11 @@ function repeatedData({ config, end, epochSequences }: PlanQuestion): WarningRec
 function smallValidation({ config, validationSequences }: PlanQuestion): WarningRecord[] {
   const { evaluation } = config;
   const wanted = evaluation.every > 0 || evaluation.atDecays;
-  if (!wanted || validationSequences === null || validationSequences >= evaluation.sequences) return [];
+  const asked = evaluation.skip + evaluation.sequences;
+  if (!wanted || validationSequences === null || validationSequences >= asked) return [];
+  const passed = evaluation.skip > 0 ? ` after ${evaluation.skip} passed over` : "";
   return warning(
-    `evaluation.sequences asks for ${evaluation.sequences} validation sequences, the data has ${validationSequences}`,
+    `evaluation.sequences asks for ${evaluation.sequences} validation sequences${passed}, the data has ${validationSequences}`,
     validationSequences === 0
       ? "Prepare the data with a validation split, or name one under data.validation."
       : "All of them are used. Prepare a larger validation split for a steadier loss.",

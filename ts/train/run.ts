@@ -192,7 +192,8 @@ function trainingLoader(data: RunData, { plan, from }: Beginning): TokenLoader {
 function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: LoadedRun) {
   if (data.validation === null || sequencesIn(data.validation, config.batch.length) === 0) return null;
   const batch = built.options.evalBatch ?? built.options.microBatch;
-  const set = validationSet(data.validation, config.evaluation.sequences, config.batch.length, batch);
+  const { sequences, skip } = config.evaluation;
+  const set = validationSet(data.validation, sequences, config.batch.length, batch, skip);
   return (signal: AbortSignal) => evaluateLoss(machine, set, signal);
 }
 

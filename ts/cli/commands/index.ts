@@ -10,9 +10,12 @@ import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
 import { merge } from "./merge.ts";
 import { quickstart } from "./quickstart.ts";
+import { report } from "./report.ts";
 import { schedule } from "./schedule.ts";
 import { study } from "./study.ts";
 import { train } from "./train.ts";
+import { tune } from "./tune.ts";
+import { watch } from "./watch.ts";
 
 /**
  * Every command: a file each. A command file holds names, options and help only, and imports what it runs when it runs,
@@ -27,6 +30,9 @@ export const commands: readonly CommandModule[] = [
   decay,
   merge,
   study,
+  tune,
+  watch,
+  report,
   compare,
   inspect,
   config,
