@@ -1,8 +1,7 @@
 #include "native/cuda/kernels.h"
 #include "native/cuda/kernels/matmul_fma.cuh"
 #include "native/cuda/kernels/matmul_mma.cuh"
-#include "native/cuda/kernels/matmul_round.cuh"
-#include "native/cuda/launch.h"
+#include "native/cuda/kernels/matmul_pack.cuh"
 
 /**
  * The three products of a linear layer with weight W [n, k], for x [rows, k], y [rows, n]:
@@ -14,10 +13,10 @@
  * all as C(i, j) = sum over p of A(i, p) B(j, p), 2 rows n k operations each, no transposed copy of anything. Bound by
  * the tensor cores once rows, n and k pass a few hundred: a 128 x 256 tile makes 85 products of each byte it reads.
  *
- * In bf16 the weight is read from the backend's copy, or rounded into the workspace first (n k * 6 bytes moved). Where
- * tiles are too few for the device, as in most weight gradients, the sum is cut into parts that go to fp32 slices of
- * the workspace, which add_slices adds in their order: no atomics, the same bits always. Tiles, cuts and their reasons
- * are in matmul_tiles.h.
+ * In bf16 the weight is read from the backend's copy, or rounded into the workspace first. Operands whose rows are not
+ * a multiple of 16 bytes are copied there too, with rows that are. Where tiles are too few for the device, as in most
+ * weight gradients, the sum is cut into parts that go to fp32 slices of the workspace, which add_slices adds in their
+ * order: no atomics, the same bits always. Tiles, cuts and their reasons are in matmul_tiles.h.
  */
 namespace thalweg::cuda {
 
@@ -25,73 +24,104 @@ namespace {
 
 using namespace matmul;
 
-constexpr size_t kAlignment = 256;
-constexpr size_t padded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-/** What an op asks for, in terms of C = A B. */
+/** A product as the kernels want it, of E = float or bf16. */
+template <class E>
 struct Product {
   Form form;
   Shape shape;
-  const void *a, *b;
-  int64_t lda, ldb;
+  Matrix<E> a, b;
   Output out;
 };
 
-Shape shape_of(const Tensor& operand, int64_t m, int64_t n, int64_t k, int64_t lda, int64_t ldb) {
-  const bool fp32 = operand.dtype == DType::F32;
-  const int64_t per = fp32 ? 4 : 8;
-  return {m, n, k, fp32, lda % per == 0 && ldb % per == 0};
+/** An operand as the op gives it: dense rows, of fp32 or of what the product computes with. */
+struct Source {
+  const Tensor& tensor;
+  int64_t rows() const { return tensor.shape[0]; }
+  int64_t columns() const { return tensor.shape[1]; }
+};
+
+/** Lays out the workspace in pieces aligned for any vector; a piece is named by where it starts. */
+class Pieces {
+ public:
+  size_t take(int64_t bytes) {
+    const size_t start = taken_;
+    taken_ += static_cast<size_t>(round_up(bytes, 256));
+    return start;
+  }
+  size_t taken() const { return taken_; }
+
+ private:
+  size_t taken_ = 0;
+};
+
+template <class E>
+constexpr int64_t packed_columns(const Source& s) {
+  return round_up(s.columns(), kVector<E>);
 }
 
-/** C of `columns` columns, with or without something added: rows are vectors when everything is aligned. */
-Output output(const Tensor& c, const void* addend, int64_t columns) {
-  const bool half = c.dtype == DType::BF16;
-  const bool vectors =
-      columns % (half ? 8 : 4) == 0 && is_aligned(c.data, 16) && (addend == nullptr || is_aligned(addend, 16));
-  return {c.data, addend, nullptr, columns, columns, 0, half, vectors};
+/** Whether the kernels can read rows of E at `data` as they are. */
+template <class E>
+bool readable(const Source& s, const void* data) {
+  return s.columns() % kVector<E> == 0 && is_aligned(data, 16);
+}
+
+/** Bytes of workspace for `matrix`: enough whether a copy of the weight is kept or not. */
+template <class E>
+int64_t matrix_bytes(const Source& s) {
+  const bool as_it_is = dtype_size(s.tensor.dtype) == sizeof(E) && readable<E>(s, s.tensor.data);
+  return as_it_is ? 0 : s.rows() * packed_columns<E>(s) * static_cast<int64_t>(sizeof(E));
 }
 
 template <class E>
-Problem<E> problem(const Product& p, const Plan& plan, const Tile& tile) {
-  return {{static_cast<const E*>(p.a), p.lda},
-          {static_cast<const E*>(p.b), p.ldb},
-          p.shape.m,
-          p.shape.n,
-          p.shape.k,
-          plan.k_per_split,
-          cut(p.shape.m, tile.m),
-          cut(p.shape.n, tile.n),
-          plan.group};
+Matrix<E> matrix(const Source& s, Pieces& pieces, Context& ctx) {
+  const int64_t ld = packed_columns<E>(s);
+  auto* room = reinterpret_cast<E*>(ctx.workspace + pieces.take(matrix_bytes<E>(s)));
+  const bool rounded = sizeof(E) == 2 && s.tensor.dtype == DType::F32;
+  const void* kept = rounded && ctx.copies != nullptr ? ctx.copies->find(s.tensor.data) : nullptr;
+  if (rounded && kept == nullptr) {
+    launch_pack<float, E>(s.tensor.data, room, s.rows(), s.columns(), ld, ctx.stream);
+    return {room, ld};
+  }
+  const void* data = rounded ? kept : s.tensor.data;
+  if (readable<E>(s, data)) return {static_cast<const E*>(data), ld};
+  launch_pack<E, E>(data, room, s.rows(), s.columns(), ld, ctx.stream);
+  return {room, ld};
 }
 
-template <int Row, Form F, bool Aligned>
-void launch_tile(const Product& p, const Plan& plan, const Output& out, Context& ctx) {
+Output output(const Tensor& c, const void* addend) {
+  const int64_t columns = c.shape[1];
+  const bool half = c.dtype == DType::BF16;
+  const bool vectors =
+      columns % (half ? 8 : 4) == 0 && is_aligned(c.data, 16) && (addend == nullptr || is_aligned(addend, 16));
+  return {c.data, addend, nullptr, c.shape[0], columns, columns, 0, half, vectors};
+}
+const void* data_of(const Tensor& t) { return t.present() ? t.data : nullptr; }
+
+template <int Row, Form F, class E>
+void launch_tile(const Product<E>& p, const Plan& plan, const Output& out, Context& ctx) {
   constexpr Tile kTile = kTiles[Row];
-  const auto blocks = static_cast<unsigned>(cut(p.shape.m, kTile.m) * cut(p.shape.n, kTile.n) * plan.splits);
-  const GridShape grid{{blocks, 1, 1}, kTile.threads(), 1, kTile.shared_bytes()};
+  const int64_t down = cut(p.shape.m, kTile.m), across = cut(p.shape.n, kTile.n);
+  const GridShape grid{
+      {static_cast<unsigned>(down * across * plan.splits), 1, 1}, kTile.threads(), 1, kTile.shared_bytes()};
+  const Problem<E> problem{p.a, p.b, p.shape.m, p.shape.n, p.shape.k, plan.k_per_split, down, across, plan.group};
   if constexpr (kTile.kind == Kind::kFma)
-    launch(ctx.stream, fma_kernel<Row, F, Aligned>, grid, problem<float>(p, plan, kTile), out);
+    launch(ctx.stream, fma_kernel<Row, F>, grid, problem, out);
   else
-    launch(ctx.stream, mma_kernel<Row, F, Aligned>, grid, problem<bf16>(p, plan, kTile), out);
+    launch(ctx.stream, mma_kernel<Row, F>, grid, problem, out);
 }
 
-template <Form F>
-void launch_form(const Product& p, const Plan& plan, const Output& out, Context& ctx) {
-  const bool aligned = p.shape.aligned && is_aligned(p.a, 16) && is_aligned(p.b, 16);
-  if (p.shape.fp32)
-    return aligned ? launch_tile<kFp32, F, true>(p, plan, out, ctx) : launch_tile<kFp32, F, false>(p, plan, out, ctx);
-  if (!aligned) return launch_tile<kSmall, F, false>(p, plan, out, ctx);
-  switch (plan.tile) {
-    case 0:
-      return launch_tile<0, F, true>(p, plan, out, ctx);
-    case 1:
-      return launch_tile<1, F, true>(p, plan, out, ctx);
-    default:
-      return launch_tile<kSmall, F, true>(p, plan, out, ctx);
+/** The kernel of row plan.tile: counts down the table. */
+template <Form F, class E, int Row = kTileCount - 1>
+void launch_form(const Product<E>& p, const Plan& plan, const Output& out, Context& ctx) {
+  if constexpr (Row >= 0) {
+    if constexpr (kTiles[Row].element_bytes() == sizeof(E))
+      if (plan.tile == Row) return launch_tile<Row, F>(p, plan, out, ctx);
+    launch_form<F, E, Row - 1>(p, plan, out, ctx);
   }
 }
 
-void launch_product(const Product& p, const Plan& plan, const Output& out, Context& ctx) {
+template <class E>
+void launch_product(const Product<E>& p, const Plan& plan, const Output& out, Context& ctx) {
   switch (p.form) {
     case Form::kForward:
       return launch_form<Form::kForward>(p, plan, out, ctx);
@@ -103,74 +133,74 @@ void launch_product(const Product& p, const Plan& plan, const Output& out, Conte
 }
 
 template <class T, int N>
-void launch_add_slices(const float* slices, const Product& p, const Plan& plan, Context& ctx) {
-  const int64_t threads = p.shape.m * cut(p.shape.n, N);
+void launch_add_slices(const float* slices, int64_t ld, int splits, const Output& out, Context& ctx) {
+  const int64_t threads = out.m * (out.columns / N);
   const GridShape grid{{static_cast<unsigned>(ceil_div(threads, kReduceThreads)), 1, 1}, kReduceThreads};
-  launch(ctx.stream, add_slices<T, N>, grid, slices, slice_columns(p.shape), plan.splits, p.shape.m, p.out);
+  launch(ctx.stream, add_slices<T, N>, grid, slices, ld, splits, out);
 }
 
-/** `slices`: slice_bytes(shape, plan) of the workspace. */
-void run(const Product& p, std::byte* slices, Context& ctx) {
-  const Plan chosen = plan(p.shape, ctx.target);
-  if (chosen.splits == 1) return launch_product(p, chosen, p.out, ctx);
+template <class E>
+void run(const Product<E>& p, const Plan& plan, Pieces& pieces, Context& ctx) {
+  if (plan.splits == 1) return launch_product(p, plan, p.out, ctx);
   const int64_t ld = slice_columns(p.shape);
-  launch_product(p, chosen, {slices, nullptr, nullptr, ld, ld, p.shape.m * ld, false, true}, ctx);
-  const auto* from = reinterpret_cast<const float*>(slices);
+  auto* slices = reinterpret_cast<float*>(ctx.workspace + pieces.take(slice_bytes(p.shape, plan)));
+  launch_product(p, plan, {slices, nullptr, nullptr, p.shape.m, ld, ld, p.shape.m * ld, false, true}, ctx);
   if (p.out.half)
-    launch_add_slices<bf16, 8>(from, p, chosen, ctx);
+    p.out.vectors ? launch_add_slices<bf16, 8>(slices, ld, plan.splits, p.out, ctx)
+                  : launch_add_slices<bf16, 1>(slices, ld, plan.splits, p.out, ctx);
   else
-    launch_add_slices<float, 4>(from, p, chosen, ctx);
+    p.out.vectors ? launch_add_slices<float, 4>(slices, ld, plan.splits, p.out, ctx)
+                  : launch_add_slices<float, 1>(slices, ld, plan.splits, p.out, ctx);
 }
 
-/** The weight as the product reads it: itself in fp32; else its bf16 copy, made in the workspace if there is none. */
-const void* weight_operand(const Tensor& weight, const Shape& shape, Context& ctx) {
-  if (shape.fp32) return weight.data;
-  if (ctx.copies != nullptr)
-    if (const void* copy = ctx.copies->find(weight.data)) return copy;
-  round_operand(weight.as<const float>(), ctx.workspace, weight.numel(), ctx);
-  return ctx.workspace;
+/** What an op is, whatever the precision. */
+struct Request {
+  Form form;
+  Source a, b;
+  int64_t m, n, k;
+  DType act;
+};
+
+Request request(const ops::Linear& p) { return {Form::kForward, {p.x}, {p.weight}, p.rows, p.n, p.k, p.x.dtype}; }
+Request request(const ops::LinearDgrad& p) { return {Form::kDgrad, {p.dy}, {p.weight}, p.rows, p.k, p.n, p.dy.dtype}; }
+Request request(const ops::LinearWgrad& p) { return {Form::kWgrad, {p.dy}, {p.x}, p.n, p.k, p.rows, p.x.dtype}; }
+
+template <class E>
+void run(const Request& r, const Output& out, Context& ctx) {
+  const Shape shape{r.m, r.n, r.k, sizeof(E) == 4};
+  Pieces pieces;
+  const Matrix<E> a = matrix<E>(r.a, pieces, ctx), b = matrix<E>(r.b, pieces, ctx);
+  run<E>({r.form, shape, a, b, out}, plan(shape, ctx.target), pieces, ctx);
 }
-size_t weight_bytes(const Tensor& weight, const Shape& shape) {
-  return shape.fp32 ? 0 : padded(static_cast<size_t>(weight.numel()) * 2);
-}
-size_t workspace(const Tensor& weight, const Shape& shape, const Target& target) {
-  return weight_bytes(weight, shape) + static_cast<size_t>(slice_bytes(shape, plan(shape, target)));
+void run(const Request& r, const Output& out, Context& ctx) {
+  r.act == DType::F32 ? run<float>(r, out, ctx) : run<bf16>(r, out, ctx);
 }
 
-Shape shape_of(const ops::Linear& p) { return shape_of(p.x, p.rows, p.n, p.k, p.k, p.k); }
-Shape shape_of(const ops::LinearDgrad& p) { return shape_of(p.dy, p.rows, p.k, p.n, p.n, p.k); }
-Shape shape_of(const ops::LinearWgrad& p) { return shape_of(p.x, p.n, p.k, p.rows, p.n, p.k); }
+template <class E>
+size_t workspace(const Request& r, const Target& target) {
+  const Shape shape{r.m, r.n, r.k, sizeof(E) == 4};
+  Pieces pieces;
+  for (int64_t bytes : {matrix_bytes<E>(r.a), matrix_bytes<E>(r.b), slice_bytes(shape, plan(shape, target))})
+    pieces.take(bytes);
+  return pieces.taken();
+}
+size_t workspace(const Request& r, const Target& target) {
+  return r.act == DType::F32 ? workspace<float>(r, target) : workspace<bf16>(r, target);
+}
 
 }  // namespace
 
-void linear(const ops::Linear& p, Context& ctx) {
-  const Shape shape = shape_of(p);
-  const void* w = weight_operand(p.weight, shape, ctx);
-  const void* residual = p.residual.present() ? p.residual.data : nullptr;
-  run({Form::kForward, shape, p.x.data, w, p.k, p.k, output(p.y, residual, p.n)},
-      ctx.workspace + weight_bytes(p.weight, shape), ctx);
-}
-size_t linear_workspace(const ops::Linear& p, const Target& target) { return workspace(p.weight, shape_of(p), target); }
+void linear(const ops::Linear& p, Context& ctx) { run(request(p), output(p.y, data_of(p.residual)), ctx); }
+size_t linear_workspace(const ops::Linear& p, const Target& target) { return workspace(request(p), target); }
 
-void linear_dgrad(const ops::LinearDgrad& p, Context& ctx) {
-  const Shape shape = shape_of(p);
-  const void* w = weight_operand(p.weight, shape, ctx);
-  const void* addend = p.addend.present() ? p.addend.data : nullptr;
-  run({Form::kDgrad, shape, p.dy.data, w, p.n, p.k, output(p.dx, addend, p.k)},
-      ctx.workspace + weight_bytes(p.weight, shape), ctx);
-}
-size_t linear_dgrad_workspace(const ops::LinearDgrad& p, const Target& target) {
-  return workspace(p.weight, shape_of(p), target);
-}
+void linear_dgrad(const ops::LinearDgrad& p, Context& ctx) { run(request(p), output(p.dx, data_of(p.addend)), ctx); }
+size_t linear_dgrad_workspace(const ops::LinearDgrad& p, const Target& target) { return workspace(request(p), target); }
 
 void linear_wgrad(const ops::LinearWgrad& p, Context& ctx) {
-  Output out = output(p.dweight, p.accumulate == ops::kOverwrite ? nullptr : p.dweight.data, p.k);
+  Output out = output(p.dweight, p.accumulate == ops::kOverwrite ? nullptr : p.dweight.data);
   if (p.accumulate == ops::kAddUnlessFirst) out.skip = ctx.integers + ops::kIntegerFirstMicroBatch;
-  run({Form::kWgrad, shape_of(p), p.dy.data, p.x.data, p.n, p.k, out}, ctx.workspace, ctx);
+  run(request(p), out, ctx);
 }
-size_t linear_wgrad_workspace(const ops::LinearWgrad& p, const Target& target) {
-  const Shape shape = shape_of(p);
-  return static_cast<size_t>(slice_bytes(shape, plan(shape, target)));
-}
+size_t linear_wgrad_workspace(const ops::LinearWgrad& p, const Target& target) { return workspace(request(p), target); }
 
 }  // namespace thalweg::cuda

@@ -30,7 +30,7 @@ DEVICE void read_lane(float (&values)[4][8], const std::byte* slice, int first, 
   }
 }
 
-template <Tile T, Form F, bool Aligned>
+template <Tile T, Form F>
 class FmaBlock {
   static constexpr bool kASumMajor = a_sum_major(F), kBSumMajor = b_sum_major(F);
   static constexpr int kApartM = 16, kApartN = 32;
@@ -62,16 +62,17 @@ class FmaBlock {
     }
   }
 
-  DEVICE void store(const Problem<float>& p, const Output& out) const {
+  DEVICE void store(const Output& out) const {
     const bool add = adds(out);
     UNROLL
     for (int i = 0; i < 8; i++) {
       const int64_t row = part_.m + m_ + i % 4 + i / 4 * kApartM;
-      if (row >= p.m) continue;
       UNROLL
-      for (int j = 0; j < 8; j += 4)
-        store_sums<float, 4>(out, add, part_.split, row, part_.n + n_ + j / 4 * kApartN,
-                             Vector<float, 4>{sums_[i][j], sums_[i][j + 1], sums_[i][j + 2], sums_[i][j + 3]});
+      for (int j = 0; j < 8; j += 4) {
+        const int64_t column = part_.n + n_ + j / 4 * kApartN;
+        const Vector<float, 4> sums{sums_[i][j], sums_[i][j + 1], sums_[i][j + 2], sums_[i][j + 3]};
+        out.vectors ? store_four<4>(out, row, column, sums, add) : store_four<1>(out, row, column, sums, add);
+      }
     }
   }
 
@@ -101,22 +102,35 @@ class FmaBlock {
     }
   }
 
+  template <int N>
+  DEVICE void store_four(const Output& out, int64_t row, int64_t column, const Vector<float, 4>& sums, bool add) const {
+    UNROLL
+    for (int i = 0; i < 4; i += N) {
+      if (!exists(out, row, column + i)) continue;
+      Vector<float, N> some, addend{};
+      UNROLL
+      for (int e = 0; e < N; e++) some[e] = sums[i + e];
+      if (add) addend = load_addend<float, N>(out, row, column + i);
+      store_sums<float, N>(out, part_.split, row, column + i, some, addend);
+    }
+  }
+
   std::byte* shared_;
   Part part_;
   int m_, n_;  // of this thread in the tile
-  Loader<float, kASumMajor, T.m, T.threads(), Aligned> a_;
-  Loader<float, kBSumMajor, T.n, T.threads(), Aligned> b_;
+  Loader<float, kASumMajor, T.m, T.threads()> a_;
+  Loader<float, kBSumMajor, T.n, T.threads()> b_;
   float sums_[8][8] = {};
 };
 
 /** Row: of kTiles (nvcc's host stubs cannot name a struct as a template argument). */
-template <int Row, Form F, bool Aligned>
+template <int Row, Form F>
 __global__ void __launch_bounds__(kTiles[Row].threads(), kTiles[Row].resident)
     fma_kernel(Problem<float> p, Output out) {
   constexpr Tile kTile = kTiles[Row];
-  FmaBlock<kTile, F, Aligned> block(p, shared_memory<Ring<kTile>>().bytes);
+  FmaBlock<kTile, F> block(p, shared_memory<Ring<kTile>>().bytes);
   block.sum();
-  block.store(p, out);
+  block.store(out);
 }
 
 }  // namespace thalweg::cuda::matmul

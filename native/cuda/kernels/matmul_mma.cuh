@@ -47,7 +47,7 @@ class FragmentReader {
   int place_;
 };
 
-template <Tile T, Form F, bool Aligned>
+template <Tile T, Form F>
 class MmaBlock {
   static constexpr int kWarpM = T.m / T.warps_m, kWarpN = T.n / T.warps_n;
   static constexpr int kBlocksM = kWarpM / 16, kBlocksN = kWarpN / 16, kSteps = kDepth / 16;
@@ -105,7 +105,8 @@ class MmaBlock {
   }
 
   /** Writes the sums, each warp a band of 16 rows at a time through its own piece of shared memory. */
-  DEVICE void store(const Problem<bf16>& p, const Output& out) {
+  template <class C>
+  DEVICE void store(const Output& out) {
     float* band = reinterpret_cast<float*>(shared_) + warp_index() * 16 * kBandLd;
     const bool add = adds(out);
     UNROLL
@@ -113,11 +114,10 @@ class MmaBlock {
       sync_warp();  // the band before has been read
       fill_band(band, i);
       sync_warp();  // and this one is whole
-      const int64_t row = part_.m + warp_m_ + i * 16;
-      if (out.half)
-        store_band<bf16>(band, row, p.m, out, add);
+      if (out.vectors)
+        store_band<C>(band, part_.m + warp_m_ + i * 16, out, add);
       else
-        store_band<float>(band, row, p.m, out, add);
+        store_band_singly<C>(band, part_.m + warp_m_ + i * 16, out, add);
     }
   }
 
@@ -161,30 +161,50 @@ class MmaBlock {
     }
   }
 
-  /** Lanes side by side take 16 bytes each of a row of C. */
+  /** Lanes side by side take 16 bytes each of a row of C. What is added is asked for first, all of it: C may be the
+   * addend itself, so that the compiler must not move a load before a store. */
   template <class C>
-  DEVICE void store_band(const float* band, int64_t row, int64_t m, const Output& out, bool add) const {
-    constexpr int kN = kVector<C>, kAcross = kWarpN / kN, kRows = kWarp / kAcross;
+  DEVICE void store_band(const float* band, int64_t first, const Output& out, bool add) const {
+    constexpr int kN = kVector<C>, kAcross = kWarpN / kN, kRows = kWarp / kAcross, kPasses = 16 / kRows;
     const int r = lane_index() / kAcross, c = lane_index() % kAcross * kN;
+    const int64_t row = first + r, column = part_.n + warp_n_ + c;
+    Vector<C, kN> addend[kPasses] = {};
     UNROLL
-    for (int pass = 0; pass < 16; pass += kRows) {
-      if (row + pass + r >= m) continue;
+    for (int pass = 0; pass < kPasses; pass++)
+      if (add && exists(out, row + pass * kRows, column))
+        addend[pass] = load_addend<C, kN>(out, row + pass * kRows, column);
+    UNROLL
+    for (int pass = 0; pass < kPasses; pass++) {
+      if (!exists(out, row + pass * kRows, column)) continue;
       Vector<float, kN> sums;
       UNROLL
       for (int i = 0; i < kN; i += 4) {
-        const Vector<float, 4> four = load<4>(band + (pass + r) * kBandLd + c + i);
+        const Vector<float, 4> four = load<4>(band + (pass * kRows + r) * kBandLd + c + i);
         UNROLL
         for (int j = 0; j < 4; j++) sums[i + j] = four[j];
       }
-      store_sums<C, kN>(out, add, part_.split, row + pass + r, part_.n + warp_n_ + c, sums);
+      store_sums<C, kN>(out, part_.split, row + pass * kRows, column, sums, addend[pass]);
+    }
+  }
+
+  /** For rows that are not a multiple of 16 bytes: lanes side by side take single elements. */
+  template <class C>
+  DEVICE void store_band_singly(const float* band, int64_t first, const Output& out, bool add) const {
+    for (int at = lane_index(); at < 16 * kWarpN; at += kWarp) {
+      const int r = at / kWarpN, c = at % kWarpN;
+      const int64_t row = first + r, column = part_.n + warp_n_ + c;
+      if (!exists(out, row, column)) continue;
+      Vector<C, 1> addend{};
+      if (add) addend = load_addend<C, 1>(out, row, column);
+      store_sums<C, 1>(out, part_.split, row, column, {band[r * kBandLd + c]}, addend);
     }
   }
 
   std::byte* shared_;
   Part part_;
   int warp_m_, warp_n_;
-  Loader<bf16, kASumMajor, T.m, T.threads(), Aligned> a_;
-  Loader<bf16, kBSumMajor, T.n, T.threads(), Aligned> b_;
+  Loader<bf16, kASumMajor, T.m, T.threads()> a_;
+  Loader<bf16, kBSumMajor, T.n, T.threads()> b_;
   FragmentReader<SliceA, kASumMajor, true> read_a_;
   FragmentReader<SliceB, kBSumMajor, false> read_b_;
   Fragments fragments_[2];
@@ -192,12 +212,15 @@ class MmaBlock {
 };
 
 /** Row: of kTiles (nvcc's host stubs cannot name a struct as a template argument). */
-template <int Row, Form F, bool Aligned>
+template <int Row, Form F>
 __global__ void __launch_bounds__(kTiles[Row].threads(), kTiles[Row].resident) mma_kernel(Problem<bf16> p, Output out) {
   constexpr Tile kTile = kTiles[Row];
-  MmaBlock<kTile, F, Aligned> block(p, shared_memory<Ring<kTile>>().bytes);
+  MmaBlock<kTile, F> block(p, shared_memory<Ring<kTile>>().bytes);
   block.sum();
-  block.store(p, out);
+  if (out.half)
+    block.template store<bf16>(out);
+  else
+    block.template store<float>(out);
 }
 
 }  // namespace thalweg::cuda::matmul

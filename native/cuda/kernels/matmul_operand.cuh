@@ -74,7 +74,7 @@ struct Slice {
 };
 
 /** Brings slices of an operand to shared memory, kDepth of the sum at a time, zero where there is no element. */
-template <class E, bool SumMajor, int Extent, int Threads, bool Aligned>
+template <class E, bool SumMajor, int Extent, int Threads>
 class Loader {
   using S = Slice<E, SumMajor, Extent>;
   static constexpr int kStride = Threads / S::kChunks;  // rows between the chunks of a thread
@@ -82,49 +82,35 @@ class Loader {
   static_assert(Threads % S::kChunks == 0 && S::kRows % kStride == 0 && kStride % S::kPeriod == 0);
 
  public:
-  /** `first` .. `extent` are the operand's i that exist, `k` .. `k_end` its p. */
-  DEVICE Loader(const Matrix<E>& from, int64_t first, int64_t extent, int64_t k, int64_t k_end)
-      : row_(static_cast<int>(threadIdx.x) / S::kChunks),
-        chunk_(static_cast<int>(threadIdx.x) % S::kChunks),
-        place_(S::place(row_, chunk_)),
-        row_bytes_(from.ld * kStride),
-        side_left_(extent - first - (SumMajor ? row_ : chunk_ * S::kPer)),
-        sum_left_(k_end - k - (SumMajor ? chunk_ * S::kPer : row_)),
-        from_(SumMajor ? from.data + (first + row_) * from.ld + k + chunk_ * S::kPer
-                       : from.data + (k + row_) * from.ld + first + chunk_ * S::kPer),
-        step_(SumMajor ? kDepth : kDepth * from.ld) {}
+  /** `first` .. `extent` are the operand's i that exist, `k` .. `k_end` its p; ld is a multiple of a chunk. */
+  DEVICE Loader(const Matrix<E>& from, int64_t first, int64_t extent, int64_t k, int64_t k_end) {
+    const int row = static_cast<int>(threadIdx.x) / S::kChunks, chunk = static_cast<int>(threadIdx.x) % S::kChunks;
+    const int64_t side = extent - first < Extent ? extent - first : Extent;
+    place_ = S::place(row, chunk);
+    side_left_ = static_cast<int>(side) - (SumMajor ? row : chunk * S::kPer);
+    sum_left_ = static_cast<int>(k_end - k) - (SumMajor ? chunk * S::kPer : row);
+    from_ = from.data + (SumMajor ? first + row : k + row) * from.ld + (SumMajor ? k : first) + chunk * S::kPer;
+    pass_ = from.ld * kStride;
+    step_ = SumMajor ? kDepth : from.ld * kDepth;
+  }
 
-  /** Starts the copy of the next slice. With Aligned it is this thread's newest cp.async; else it is done at once. */
+  /** Starts the copy of the next slice, as part of this thread's newest group. */
   DEVICE void next(std::byte* slice) {
     UNROLL
     for (int pass = 0; pass < kPasses; pass++) {
-      std::byte* to = slice + place_ + pass * kStride * S::kChunks * 16;
-      const E* from = from_ + pass * row_bytes_;
-      const int64_t side = SumMajor ? side_left_ - pass * kStride : side_left_,
-                    sum = SumMajor ? sum_left_ : sum_left_ - pass * kStride;
-      if constexpr (Aligned)
-        copy_async_16(to, from, side > 0 && sum > 0 ? 16 : 0);
-      else
-        copy_elements(to, from, side > 0 && sum > 0 ? (SumMajor ? sum : side) : 0);
+      const bool exists =
+          SumMajor ? sum_left_ > 0 && side_left_ > pass * kStride : side_left_ > 0 && sum_left_ > pass * kStride;
+      copy_async_16(slice + place_ + pass * kStride * S::kChunks * 16, from_ + pass * pass_, exists ? 16 : 0);
     }
     from_ += step_;
     sum_left_ -= kDepth;
   }
 
  private:
-  DEVICE static void copy_elements(std::byte* to, const E* from, int64_t count) {
-    Vector<E, S::kPer> chunk{};
-    UNROLL
-    for (int i = 0; i < S::kPer; i++)
-      if (i < count) chunk[i] = from[i];
-    store<S::kPer>(reinterpret_cast<E*>(to), chunk);
-  }
-
-  int row_, chunk_, place_;
-  int64_t row_bytes_;  // elements, between passes
-  int64_t side_left_, sum_left_;
+  int place_;                 // of this thread's first chunk in a slice
+  int side_left_, sum_left_;  // how far the matrix goes on from there
   const E* from_;
-  int64_t step_;
+  int64_t pass_, step_;  // elements
 };
 
 }  // namespace thalweg::cuda::matmul

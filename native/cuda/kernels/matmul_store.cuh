@@ -12,34 +12,32 @@ struct Output {
   void* c;
   const void* addend;   // or null
   const int32_t* skip;  // or null: never
-  int64_t columns, ld;
+  int64_t m, columns, ld;
   int64_t slice;  // elements from the C of one part of the sum to that of the next
   bool half;      // bf16
   bool vectors;   // rows of C and addend may be accessed in vectors of 16 bytes
 };
 
 DEVICE bool adds(const Output& out) { return out.addend != nullptr && (out.skip == nullptr || *out.skip == 0); }
+DEVICE bool exists(const Output& out, int64_t row, int64_t column) { return row < out.m && column < out.columns; }
 
-/** N sums of row `row` from column `column` on go to C. */
 template <class T, int N>
-DEVICE void store_sums(const Output& out, bool add, int64_t split, int64_t row, int64_t column,
-                       const Vector<float, N>& sums) {
-  const int64_t at = row * out.ld + column;
-  T* c = static_cast<T*>(out.c) + split * out.slice + at;
-  const T* addend = static_cast<const T*>(out.addend) + at;
+DEVICE Vector<T, N> load_addend(const Output& out, int64_t row, int64_t column) {
+  return load<N>(static_cast<const T*>(out.addend) + row * out.ld + column);
+}
+
+/** `addend`: zero where nothing is to be added. */
+template <class T, int N>
+DEVICE void store_sums(const Output& out, int64_t split, int64_t row, int64_t column, const Vector<float, N>& sums,
+                       const Vector<T, N>& addend) {
+  T* to = static_cast<T*>(out.c) + split * out.slice + row * out.ld + column;
   Vector<T, N> result;
-  if (out.vectors) {
-    if (column >= out.columns) return;
-    Vector<T, N> old{};
-    if (add) old = load<N>(addend);
-    UNROLL
-    for (int i = 0; i < N; i++) result[i] = from_float<T>(sums[i] + (add ? to_float(old[i]) : 0.0f));
-    store<N>(c, result);
-    return;
-  }
   UNROLL
-  for (int i = 0; i < N; i++)
-    if (column + i < out.columns) c[i] = from_float<T>(sums[i] + (add ? to_float(addend[i]) : 0.0f));
+  for (int i = 0; i < N; i++) result[i] = from_float<T>(sums[i] + to_float(addend[i]));
+  if constexpr (N == kVector<T>)
+    store_global(to, result);
+  else
+    store<N>(to, result);
 }
 
 constexpr int kReduceThreads = 256;
@@ -47,22 +45,25 @@ constexpr int kReduceThreads = 256;
 /** C = the sum of `splits` slices [m, from_ld], in their order, then what `out` adds. One thread makes N elements. */
 template <class T, int N>
 __global__ void __launch_bounds__(kReduceThreads)
-    add_slices(const float* from, int64_t from_ld, int splits, int64_t m, Output out) {
-  const int64_t across = (out.columns + N - 1) / N, slice = m * from_ld;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kReduceThreads + threadIdx.x;
-  if (index >= m * across) return;
+    add_slices(const float* from, int64_t from_ld, int splits, Output out) {
+  constexpr int kPart = N == 1 ? 1 : 4;
+  const int64_t across = out.columns / N, index = static_cast<int64_t>(blockIdx.x) * kReduceThreads + threadIdx.x;
   const int64_t row = index / across, column = index % across * N;
+  if (row >= out.m) return;
+  const bool add = adds(out);
+  Vector<T, N> addend{};
+  if (add) addend = load_addend<T, N>(out, row, column);
   const float* part = from + row * from_ld + column;
   Vector<float, N> sums{};
-  for (int s = 0; s < splits; s++, part += slice) {
+  for (int s = 0; s < splits; s++, part += out.m * from_ld) {
     UNROLL
-    for (int i = 0; i < N; i += 4) {
-      const Vector<float, 4> four = load<4>(part + i);
+    for (int i = 0; i < N; i += kPart) {
+      const Vector<float, kPart> some = load<kPart>(part + i);
       UNROLL
-      for (int j = 0; j < 4; j++) sums[i + j] += four[j];
+      for (int j = 0; j < kPart; j++) sums[i + j] += some[j];
     }
   }
-  store_sums<T, N>(out, adds(out), 0, row, column, sums);
+  store_sums<T, N>(out, 0, row, column, sums, addend);
 }
 
 }  // namespace thalweg::cuda::matmul

@@ -106,6 +106,18 @@ DEVICE void store(T* to, const Vector<T, N>& value) {
 #endif
 }
 
+/** A vector of 16 bytes to global memory, surely as one instruction: nvcc takes plain stores to pieces at times. */
+template <class T>
+DEVICE void store_global(T* to, const Vector<T, kVector<T>>& value) {
+#if defined(__CUDACC__)
+  uint4 raw;
+  memcpy(&raw, &value, 16);
+  __stwb(reinterpret_cast<uint4*>(to), raw);
+#else
+  store<kVector<T>>(to, value);
+#endif
+}
+
 /** The same for data read once and not again soon: does not displace what the caches hold. 16 bytes only. */
 template <class T>
 DEVICE Vector<T, kVector<T>> load_streaming(const T* from) {

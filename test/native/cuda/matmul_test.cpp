@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "native/cuda/kernels/matmul_tiles.h"
 #include "test/native/cuda/command.h"
 #include "test/native/reference.h"
@@ -8,27 +10,33 @@ namespace {
 using namespace check;
 namespace matmul = cuda::matmul;
 
-struct Shape {
-  int64_t rows, n, k;
+/** C [m, n] summed over `sum`, on a device of so many multiprocessors: it decides the tile and whether to cut. */
+struct Sized {
+  int64_t m, n, sum;
+  int multiprocessors;
+};
+const std::vector<Sized> kSizes = {
+    {64, 64, 64, 4},   {40, 40, 1032, 4},   // row 3 of the table, whole and cut; fp32 has one row
+    {40, 72, 40, 1},   {40, 72, 2056, 3},   // row 2
+    {200, 72, 40, 1},  {200, 72, 2056, 3},  // row 1
+    {72, 136, 40, 1},  {72, 200, 2056, 3},  // row 0
+    {256, 512, 96, 1}, {136, 520, 200, 2},  // several large tiles, full and ragged
+    {37, 45, 51, 2},   {21, 37, 2051, 4},   // rows that are no multiple of 16 bytes, in every operand
+    {64, 45, 64, 2},   {45, 64, 33, 2},     // in some
+    {1, 1, 1, 2},      {1, 72, 40, 2},     {72, 1, 5, 2},
 };
 
-/** Aligned to all tiles; ragged; odd leading dimensions; single rows and columns; sums long enough to be cut. */
-const std::vector<Shape> kShapes = {{128, 256, 64}, {72, 136, 104}, {37, 45, 51}, {1, 1, 1},     {1, 72, 40},
-                                    {40, 8, 1096},  {1032, 16, 8},  {33, 1, 5},   {9, 1048, 24}, {300, 272, 32}};
-
-/** Numbers of multiprocessors: they move the choice of tile and cut. */
-const std::vector<int> kMultiprocessors = {2, 64};
+cuda::Target target_of(const Sized& c) { return {90, c.multiprocessors, 0}; }
 
 template <class Body>
 void everywhere(Body body) {
   in_both_precisions([&](DType act) {
-    for (const Shape& s : kShapes)
-      for (int multiprocessors : kMultiprocessors) try {
-          on_device(90, multiprocessors, [&] { body(act, s); });
-        } catch (const std::exception& e) {
-          throw Failure("rows " + std::to_string(s.rows) + " n " + std::to_string(s.n) + " k " + std::to_string(s.k) +
-                        " on " + std::to_string(multiprocessors) + " multiprocessors: " + e.what());
-        }
+    for (const Sized& c : kSizes) try {
+        on_device(90, c.multiprocessors, [&] { body(act, c); });
+      } catch (const std::exception& e) {
+        throw Failure(std::to_string(c.m) + " x " + std::to_string(c.n) + " summed over " + std::to_string(c.sum) +
+                      " on " + std::to_string(c.multiprocessors) + " multiprocessors: " + e.what());
+      }
   });
 }
 
@@ -91,94 +99,141 @@ void check_product(const Buffer& got, const Reference& want, int64_t k, const Va
 
 enum class Form { Forward, Dgrad };
 
-void check_forward_or_dgrad(Form form, DType act, const Shape& s) {
-  Random random(static_cast<uint64_t>(s.rows * 31 + s.n * 7 + s.k));
+void check_forward_or_dgrad(Form form, DType act, const Sized& c) {
+  Random random(static_cast<uint64_t>(c.m * 31 + c.n * 7 + c.sum));
   const bool forward = form == Form::Forward;
-  const int64_t sum = forward ? s.k : s.n, width = forward ? s.n : s.k;
-  const Buffer x(act, {s.rows, sum}, random.normal(s.rows * sum));
-  const Buffer weight(DType::F32, {s.n, s.k}, random.normal(s.n * s.k));
-  const Buffer addend(act, {s.rows, width}, random.normal(s.rows * width));
-  const Values a = x.get(), w = used(weight, act);
+  const std::vector<int64_t> weight_shape = forward ? std::vector{c.n, c.sum} : std::vector{c.sum, c.n};
+  const Buffer x(act, {c.m, c.sum}, random.normal(c.m * c.sum));
+  const Buffer weight(DType::F32, weight_shape, random.normal(c.n * c.sum));
+  const Buffer addend(act, {c.m, c.n}, random.normal(c.m * c.n));
+  const Values a = x.get(), w = used(weight, act), plus = addend.get();
   const Reference want(
-      s.rows, width, sum, [&](int64_t i, int64_t p) { return a[static_cast<size_t>(i * sum + p)]; },
-      [&](int64_t p, int64_t j) { return w[static_cast<size_t>(forward ? j * s.k + p : p * s.k + j)]; });
+      c.m, c.n, c.sum, [&](int64_t i, int64_t p) { return a[static_cast<size_t>(i * c.sum + p)]; },
+      [&](int64_t p, int64_t j) { return w[static_cast<size_t>(forward ? j * c.sum + p : p * c.n + j)]; });
   const Copies copies(weight);
-  struct Variant {
-    bool add, in_place, copied;
+  const auto run = [&](bool add, bool in_place, bool copied) {
+    Setting setting;
+    if (copied) setting.copies = &copies;
+    Buffer out(act, {c.m, c.n});
+    if (in_place) out.set(plus);
+    const Tensor added = !add ? kAbsent : in_place ? out.tensor() : addend.tensor();
+    if (forward)
+      run_op<ops::Linear>({x, weight, added, out}, {}, setting);
+    else
+      run_op<ops::LinearDgrad>({x, weight, added, out}, {}, setting);
+    check_product(out, want, c.sum, add ? plus : Values{});
+    return joined({&out});
   };
   same_bits_on_every_schedule([&] {
-    std::vector<unsigned char> all, plain;
-    for (const Variant& v :
-         {Variant{false, false, false}, {false, false, true}, {true, false, true}, {true, true, false}}) {
-      Setting setting;
-      if (v.copied) setting.copies = &copies;
-      Buffer out(act, {s.rows, width});
-      if (v.in_place) out.set(addend.get());
-      const Tensor added = !v.add ? kAbsent : v.in_place ? out.tensor() : addend.tensor();
-      if (forward)
-        run_op<ops::Linear>({x, weight, added, out}, {}, setting);
-      else
-        run_op<ops::LinearDgrad>({x, weight, added, out}, {}, setting);
-      check_product(out, want, sum, v.add ? addend.get() : Values{});
-      const auto bits = joined({&out});
-      if (v.add == false && v.copied) CHECK(bits == plain, "a kept copy of the weight changes the result");
-      if (v.add == false) plain = bits;
-      all.insert(all.end(), bits.begin(), bits.end());
-    }
+    auto all = run(false, false, true);
+    CHECK(run(false, false, false) == all, "a kept copy of the weight changes the result");
+    const auto added = run(true, false, true);
+    CHECK(run(true, true, false) == added, "the result depends on whether the addend is its own memory");
+    all.insert(all.end(), added.begin(), added.end());
     return all;
   });
 }
 
 }  // namespace
 
+TEST("the cases of this test reach every row of the tile table, with the sum whole and cut") {
+  for (int row = 0; row < matmul::kTileCount; row++)
+    for (bool is_cut : {false, true}) {
+      const auto reaches = [&](const Sized& c) {
+        const bool fp32 = matmul::kTiles[row].kind == matmul::Kind::kFma;
+        const matmul::Plan p = matmul::plan({c.m, c.n, c.sum, fp32}, target_of(c));
+        return p.tile == row && (p.splits > 1) == is_cut;
+      };
+      CHECK(std::any_of(kSizes.begin(), kSizes.end(), reaches), "row ", row, is_cut ? ", cut" : ", whole");
+    }
+}
+
 TEST("the CUDA linear is x W^T plus its residual, with a kept copy of the weight or without") {
-  everywhere([](DType act, const Shape& s) { check_forward_or_dgrad(Form::Forward, act, s); });
+  everywhere([](DType act, const Sized& c) { check_forward_or_dgrad(Form::Forward, act, c); });
 }
 
 TEST("the CUDA linear_dgrad is dy W plus its addend, with a kept copy of the weight or without") {
-  everywhere([](DType act, const Shape& s) { check_forward_or_dgrad(Form::Dgrad, act, s); });
+  everywhere([](DType act, const Sized& c) { check_forward_or_dgrad(Form::Dgrad, act, c); });
 }
 
 TEST("the CUDA linear_wgrad is dy^T x, overwriting or adding as the step's integers say") {
-  everywhere([](DType act, const Shape& s) {
-    Random random(static_cast<uint64_t>(s.rows * 31 + s.n * 7 + s.k + 1));
-    const Buffer x(act, {s.rows, s.k}, random.normal(s.rows * s.k)),
-        dy(act, {s.rows, s.n}, random.normal(s.rows * s.n));
-    const Values before = Buffer(DType::F32, {s.n, s.k}, random.normal(s.n * s.k)).get(), a = dy.get(), b = x.get();
+  everywhere([](DType act, const Sized& c) {
+    Random random(static_cast<uint64_t>(c.m * 31 + c.n * 7 + c.sum + 1));
+    const Buffer x(act, {c.sum, c.n}, random.normal(c.sum * c.n)), dy(act, {c.sum, c.m}, random.normal(c.sum * c.m));
+    const Values before = Buffer(DType::F32, {c.m, c.n}, random.normal(c.m * c.n)).get(), a = dy.get(), b = x.get();
     const Reference want(
-        s.n, s.k, s.rows, [&](int64_t i, int64_t p) { return a[static_cast<size_t>(p * s.n + i)]; },
-        [&](int64_t p, int64_t j) { return b[static_cast<size_t>(p * s.k + j)]; });
+        c.m, c.n, c.sum, [&](int64_t i, int64_t p) { return a[static_cast<size_t>(p * c.m + i)]; },
+        [&](int64_t p, int64_t j) { return b[static_cast<size_t>(p * c.n + j)]; });
+    const auto run = [&](int mode, int first, bool add) {
+      Setting setting;
+      setting.integers[ops::kIntegerFirstMicroBatch] = first;
+      Buffer dweight(DType::F32, {c.m, c.n});
+      if (add) dweight.set(before);  // else poison, which must not show
+      run_op<ops::LinearWgrad>({x, dy, dweight}, {double(mode)}, setting);
+      check_product(dweight, want, c.sum, add ? before : Values{});
+      return joined({&dweight});
+    };
     same_bits_on_every_schedule([&] {
-      std::vector<unsigned char> all;
-      for (int mode : {ops::kOverwrite, ops::kAdd, ops::kAddUnlessFirst})
-        for (int first : {0, 1}) {
-          Setting setting;
-          setting.integers[ops::kIntegerFirstMicroBatch] = first;
-          const bool add = mode == ops::kAdd || (mode == ops::kAddUnlessFirst && first == 0);
-          Buffer dweight(DType::F32, {s.n, s.k});
-          if (add) dweight.set(before);  // else poison, which must not show
-          run_op<ops::LinearWgrad>({x, dy, dweight}, {double(mode)}, setting);
-          check_product(dweight, want, s.rows, add ? before : Values{});
-          const auto bits = joined({&dweight});
-          all.insert(all.end(), bits.begin(), bits.end());
-        }
+      auto all = run(ops::kOverwrite, 0, false);
+      CHECK(run(ops::kAddUnlessFirst, 1, false) == all, "the first micro-batch does not overwrite");
+      const auto added = run(ops::kAddUnlessFirst, 0, true);
+      CHECK(run(ops::kAdd, 1, true) == added, "adding depends on the mode");
+      all.insert(all.end(), added.begin(), added.end());
       return all;
     });
   });
 }
 
-TEST("not-a-number and infinity in x reach exactly their rows of y") {
-  everywhere([](DType act, const Shape& s) {
-    if (s.rows < 2) return;
-    Random random(static_cast<uint64_t>(s.rows + s.n));
-    Values values = random.normal(s.rows * s.k);
-    values[static_cast<size_t>(s.k - 1)] = std::nan("");
-    const Buffer x(act, {s.rows, s.k}, values), weight(DType::F32, {s.n, s.k}, random.normal(s.n * s.k));
-    const Buffer y(act, {s.rows, s.n});
+TEST("operands that begin anywhere give the bits of aligned ones") {
+  in_both_precisions([](DType act) {
+    constexpr int64_t kRows = 40, kN = 72, kK = 48;
+    Random random(4);
+    const auto bits = [&](int64_t shift, const Values& x, const Values& w, const Values& residual) {
+      // Rows of a longer tensor on the device, `shift` elements from its start.
+      const auto shifted = [&](DType type, const Values& values) {
+        Values all(static_cast<size_t>(shift));
+        all.insert(all.end(), values.begin(), values.end());
+        return Buffer(type, {static_cast<int64_t>(all.size())}, all);
+      };
+      const Buffer y(act, {shift + kRows * kN});
+      const Buffer from[] = {shifted(act, x), shifted(DType::F32, w), shifted(act, residual)};
+      DeviceOperands device({from[0], from[1], from[2], y});
+      const auto view = [&](size_t i, int64_t rows, int64_t columns) {
+        Tensor t = device.tensors()[i];
+        t.rank = 2;
+        t.shape[0] = rows;
+        t.shape[1] = columns;
+        t.data = t.as<char>() + static_cast<size_t>(shift) * dtype_size(t.dtype);
+        return t;
+      };
+      const ops::Linear p{view(0, kRows, kK), view(1, kN, kK), view(2, kRows, kN), view(3, kRows, kN), kRows, kK, kN};
+      const cuda::Target target = device_target();
+      const cuda::DeviceMemory workspace(cuda::linear_workspace(p, target) + 1, "a workspace");
+      cuda::Context context{test_stream(), target, nullptr, nullptr, workspace.data(), nullptr, nullptr};
+      cuda::linear(p, context);
+      test_stream().synchronize();
+      device.download();
+      const auto raw = joined({&y});
+      return std::vector(raw.begin() + shift * static_cast<int64_t>(dtype_size(act)), raw.end());
+    };
+    const Values x = random.normal(kRows * kK), w = random.normal(kN * kK), residual = random.normal(kRows * kN);
+    const auto aligned = bits(0, x, w, residual);
+    for (int64_t shift : {1, 3}) CHECK(bits(shift, x, w, residual) == aligned, "shifted by ", shift);
+  });
+}
+
+TEST("not-a-number in x reaches exactly its row of y") {
+  everywhere([](DType act, const Sized& c) {
+    if (c.m < 2 || c.m * c.n * c.sum > 1 << 22) return;
+    Random random(static_cast<uint64_t>(c.m + c.n));
+    Values values = random.normal(c.m * c.sum);
+    values[static_cast<size_t>(c.sum - 1)] = std::nan("");
+    const Buffer x(act, {c.m, c.sum}, values), weight(DType::F32, {c.n, c.sum}, random.normal(c.n * c.sum));
+    const Buffer y(act, {c.m, c.n});
     run_op<ops::Linear>({x, weight, kAbsent, y}, {});
     const Values got = y.get();
     for (size_t i = 0; i < got.size(); i++)
-      CHECK(std::isnan(got[i]) == (i < static_cast<size_t>(s.n)), "element ", i, " is ", got[i]);
+      CHECK(std::isnan(got[i]) == (i < static_cast<size_t>(c.n)), "element ", i, " is ", got[i]);
   });
 }
 

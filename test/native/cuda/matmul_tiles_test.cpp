@@ -1,0 +1,93 @@
+#include "native/cuda/kernels/matmul_tiles.h"
+
+#include <set>
+
+#include "test/native/check.h"
+#include "test/native/reference.h"
+
+// The choices behind the matrix products, as pure functions: no device, no kernel.
+namespace {
+
+using namespace check;
+using namespace thalweg;
+using namespace thalweg::cuda::matmul;
+using cuda::Target;
+
+/** A100, RTX 3090, RTX 4090, H200, B200, RTX 5090. */
+const std::vector<Target> kGpus = {{80, 108, 0}, {86, 82, 0}, {89, 128, 0}, {90, 132, 0}, {100, 148, 0}, {120, 170, 0}};
+
+/** The matrices of the paper's models, [n, k], by width and width of the MLP; 32000 tokens of vocabulary. */
+std::vector<std::pair<int64_t, int64_t>> weights_of(int64_t dim, int64_t ffn) {
+  return {{3 * dim, dim}, {dim, dim}, {2 * ffn, dim}, {dim, ffn}, {32000, dim}};
+}
+struct Model {
+  const char* name;
+  int64_t dim, ffn;
+};
+const std::vector<Model> kModels = {
+    {"0.1B", 768, 3072}, {"0.3B", 1024, 2048}, {"0.6B", 1536, 6144}, {"1.2B", 2048, 8192}};
+
+template <class Body>
+void each_product(int64_t rows, Body body) {
+  for (const Model& model : kModels)
+    for (const auto& [n, k] : weights_of(model.dim, model.ffn)) {
+      body(model.name, Shape{rows, n, k, false});
+      body(model.name, Shape{rows, k, n, false});
+      body(model.name, Shape{n, k, rows, false});
+    }
+}
+
+}  // namespace
+
+TEST("the products of the paper's models keep three quarters of every GPU's multiprocessors busy") {
+  for (int64_t rows : {4096, 8192, 32768})
+    for (const Target& gpu : kGpus)
+      each_product(rows, [&](const char* model, const Shape& s) {
+        const Plan p = plan(s, gpu);
+        CHECK(p.efficiency >= 0.75, model, " ", s.m, " x ", s.n, " x ", s.k, " on sm_", gpu.capability, ": tile ",
+              p.tile, " in ", p.splits, " parts uses ", p.efficiency);
+        CHECK(p.efficiency <= 1, "efficiency ", p.efficiency);
+      });
+}
+
+TEST("every tile and its neighbours fit the multiprocessor of every GPU") {
+  for (const Tile& t : kTiles) {
+    // CUDA programming guide: 100 KB (99 a block, 1 KB each for the system) and 1536 threads on the smallest, sm_86.
+    CHECK(t.shared_bytes() <= 99 * 1024, t.m, " x ", t.n, " takes ", t.shared_bytes());
+    CHECK(t.resident * (t.shared_bytes() + 1024) <= 100 * 1024, t.m, " x ", t.n, ": ", t.resident, " do not fit");
+    CHECK(t.resident * t.threads() <= 1536, t.m, " x ", t.n);
+    CHECK(t.k == kDepth, "a cut of the sum must not depend on the tile");
+  }
+}
+
+TEST("a plan's parts cover the sum, without an empty one, at whole steps") {
+  Random random(1);
+  for (int i = 0; i < 2000; i++) {
+    const auto size = [&] { return static_cast<int64_t>(std::exp(random.uniform(0, 12))); };
+    const Shape s{size(), size(), size(), random.integer(0, 1) == 1};
+    const Target target{static_cast<int>(random.integer(80, 120)), static_cast<int>(random.integer(1, 200)), 0};
+    const Plan p = plan(s, target);
+    CHECK(p.splits * p.k_per_split >= s.k && (p.splits - 1) * p.k_per_split < s.k && p.k_per_split % kDepth == 0, s.m,
+          " x ", s.n, " x ", s.k, ": ", p.splits, " parts of ", p.k_per_split);
+    CHECK((kTiles[p.tile].kind == Kind::kFma) == s.fp32, "tile ", p.tile);
+    CHECK(slice_bytes(s, p) <= int64_t{128} << 20, "slices of ", slice_bytes(s, p), " bytes");
+    CHECK(p.splits == 1 ? slice_bytes(s, p) == 0 : slice_bytes(s, p) >= 4 * p.splits * s.m * s.n, "slices");
+  }
+}
+
+TEST("the order of the tiles visits each once, groups of rows together") {
+  Random random(2);
+  for (int i = 0; i < 200; i++) {
+    const int64_t down = random.integer(1, 70), across = random.integer(1, 30), group = 4 << random.integer(0, 3);
+    std::set<std::pair<int64_t, int64_t>> seen;
+    for (int64_t index = 0; index < down * across; index++) {
+      const Place at = place_of(index, down, across, group);
+      CHECK(at.m >= 0 && at.m < down && at.n >= 0 && at.n < across, "tile ", index, " lies outside");
+      CHECK(at.m / group == index / (group * across), "tile ", index, " of group ", at.m / group);
+      seen.insert({at.m, at.n});
+    }
+    CHECK(static_cast<int64_t>(seen.size()) == down * across, seen.size(), " of ", down * across, " tiles");
+  }
+}
+
+TEST_MAIN()
