@@ -88,7 +88,7 @@ DEVICE void raise_top(Rows<D, M>& rows, const float (&s)[M][N][4], float c) {
       outgrown = outgrown || most[m][half] > rows.top[m][half] + kHeadroom;
     }
   }
-  if (ballot(outgrown) == 0) return;
+  if (warp_ballot(outgrown) == 0) return;
   UNROLL
   for (int m = 0; m < M; m++) {
     UNROLL
