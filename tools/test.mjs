@@ -45,6 +45,7 @@ function lint() {
   check("clang-format", process.execPath, ["tools/format-native.mjs"]);
   check("tsc --noEmit", bin("tsc"), ["--noEmit"]);
   check("generated op headers", bin("tsx"), ["tools/generate-ops.ts", "--check"]);
+  check("CUDA kernels (nvcc)", process.execPath, ["tools/check-kernels.mjs"]);
 }
 
 function native() {

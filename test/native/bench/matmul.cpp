@@ -53,9 +53,9 @@ void three_forms(Device& device, const Options& options, const std::string& name
             cuda::linear_dgrad(decode(ops::LinearDgrad{}, {y[i], w[i], absent, x[i]}, {}), ctx);
           });
   const double moved = bytes + 2.0 * static_cast<double>(n * k);
-  measure("wgrad", cuda::linear_wgrad_workspace(decode(ops::LinearWgrad{}, {y[0], x[0], dw[0]}, {0}), target), moved,
+  measure("wgrad", cuda::linear_wgrad_workspace(decode(ops::LinearWgrad{}, {x[0], y[0], dw[0]}, {0}), target), moved,
           [&](size_t i, cuda::Context& ctx) {
-            cuda::linear_wgrad(decode(ops::LinearWgrad{}, {y[i], x[i], dw[0]}, {0}), ctx);
+            cuda::linear_wgrad(decode(ops::LinearWgrad{}, {x[i], y[i], dw[0]}, {0}), ctx);
           });
   device.release();
 }
