@@ -44,14 +44,35 @@ const model = z
     });
   });
 
+const mixtureWeights = z.record(z.string(), z.number().nonnegative());
+
 const data = z.strictObject({
-  train: z.string().min(1).describe("Folder that `thalweg data prepare` made, or one split of it."),
-  validation: z
+  train: z
     .string()
     .min(1)
+    .describe("Folder that `thalweg data prepare` made, or one split of it; with `weights`, a folder of such folders."),
+  validation: z
+    .union([z.string().min(1), z.record(z.string(), z.string().min(1))], "a folder, or a name and folder for each set")
     .nullable()
     .default(null)
-    .describe("Validation split. Default: the one inside or beside `train`, where there is one."),
+    .describe("Validation split, or several by name. Default: those inside or beside the training data."),
+  weights: mixtureWeights
+    .nullable()
+    .default(null)
+    .describe(
+      "Mixes the folders of these names in `train`, in these shares of tokens, for example { web: 3, code: 1 }.",
+    ),
+  changes: z
+    .array(
+      z.strictObject({
+        at: z
+          .union([atLeastOne, z.literal("decay")], 'a step or "decay"')
+          .describe("From this step on; decay: in each decay of the schedule, and as before after it."),
+        weights: mixtureWeights.describe("Shares from there on."),
+      }),
+    )
+    .default([])
+    .describe("Changes of `weights` on the way."),
   seed: seed.optional().describe("Seed of the data order. Default: the run's seed."),
   onEnd: z
     .enum(["repeat", "stop"])

@@ -2,7 +2,15 @@
 export { Dataset, type OpenOptions, openDataset } from "./dataset.ts";
 export type { Document, ReadReport } from "./documents.ts";
 export { type Inspection, type InspectOptions, inspectDataset } from "./inspect.ts";
-export { type Batch, fixedBatches, ignoredTarget, type LoaderOptions, TokenLoader } from "./loader.ts";
+export {
+  type Batch,
+  fixedBatches,
+  ignoredTarget,
+  type LoaderOptions,
+  type LoaderSource,
+  TokenLoader,
+} from "./loader.ts";
+export { type BlockPlace, MixtureOrder, type MixtureSource, type MixtureStage } from "./mixture.ts";
 export { Permutation } from "./order.ts";
 export { type PrepareOptions, type PrepareProgress, type PrepareSummary, prepare } from "./prepare.ts";
 export { listFiles, type ReadOptions, readDocuments } from "./readers/index.ts";

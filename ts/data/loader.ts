@@ -1,5 +1,6 @@
 import { ThalwegError } from "../base/errors.ts";
 import type { Dataset } from "./dataset.ts";
+import { MixtureOrder, type MixtureStage } from "./mixture.ts";
 import { Permutation } from "./order.ts";
 
 /** Targets of rows that count for nothing: the classifier ignores negative targets. */
@@ -13,7 +14,7 @@ export interface Batch {
   readonly length: number;
   /** Targets that are not `ignoredTarget`; fewer than all only in the last batch of data that stops. */
   readonly validTokens: number;
-  /** Epoch of the first sequence, from 0. */
+  /** Epoch of the first sequence in its source, from 0. */
   readonly epoch: number;
   /** Blocks consumed once this batch has been used, all epochs counted: `seek` goes on from here. */
   readonly position: number;
@@ -27,37 +28,49 @@ export interface LoaderOptions {
   /** Tokens of a block, the unit that is permuted; shorter sequences are slices of it. Default `length`. */
   readonly maxLength?: number;
   readonly seed?: number;
-  /** At the end of the data: begin a new epoch in another order, or stop. Default repeat. */
+  /** Shares of the sources, from block 0 on. Default: in proportion to their blocks. */
+  readonly stages?: readonly MixtureStage[];
+  /** At the end of the data (with several sources: of the first one to end): begin a new epoch in another order, or stop. Default repeat. */
   readonly onEnd?: "repeat" | "stop";
 }
 
+/** A dataset and its name in a mixture. */
+export interface LoaderSource {
+  readonly name: string;
+  readonly dataset: Dataset;
+}
+
 /**
- * Batches of a dataset in the order of the seed. Block i is tokens [i L, i L + L] (its last token is only a target), a
- * last partial block is dropped, and epoch e visits blocks in the order Permutation(blocks, seed, e). What comes next
- * depends on the position alone, never on how many sequences were asked for at a time. The next batch is read while the
- * present one is used.
+ * Batches of one dataset, or of several mixed in stated shares, in the order of the seed. Block i of a source is tokens
+ * [i L, i L + L] (its last token is only a target), a last partial block is dropped, and epoch e visits blocks in the order
+ * Permutation(blocks, seed, e); see MixtureOrder for several. What comes next depends on the position alone, never on how
+ * many sequences were asked for at a time. The next batch is read while the present one is used.
  */
 export class TokenLoader {
-  readonly dataset: Dataset;
+  readonly sources: readonly LoaderSource[];
   /** Tokens of a block. */
   readonly blockLength: number;
-  /** Blocks of one epoch. */
+  /** Blocks of all sources, each read once. */
   readonly blocks: number;
+  private readonly order: MixtureOrder;
   private length: number;
-  private readonly seed: number;
-  private readonly onEnd: "repeat" | "stop";
+  private readonly end: number;
   private place: Place = { position: 0, offset: 0 };
   private ahead: { key: string; batch: Promise<Batch | null> } | null = null;
-  private order: { epoch: number; permutation: Permutation } | null = null;
 
-  /** @throws ThalwegError BAD_CONFIG for lengths that do not fit, BAD_INPUT when the data is shorter than one block */
-  constructor(dataset: Dataset, options: LoaderOptions) {
-    this.dataset = dataset;
+  /**
+   * @throws ThalwegError BAD_CONFIG for lengths or weights that do not fit, BAD_INPUT when a source is shorter than one
+   * block
+   */
+  constructor(data: Dataset | readonly LoaderSource[], options: LoaderOptions) {
+    this.sources = "tokens" in data ? [{ name: "data", dataset: data }] : data;
     this.blockLength = options.maxLength ?? options.length;
     this.length = options.length;
-    this.blocks = countBlocks(dataset, this.blockLength);
-    this.seed = options.seed ?? 0;
-    this.onEnd = options.onEnd ?? "repeat";
+    const counted = this.sources.map(({ name, dataset }) => ({ name, blocks: countBlocks(dataset, this.blockLength) }));
+    this.blocks = counted.reduce((sum, source) => sum + source.blocks, 0);
+    const natural = Object.fromEntries(counted.map(({ name, blocks }) => [name, blocks]));
+    this.order = new MixtureOrder(counted, options.stages ?? [{ from: 0, weights: natural }], options.seed ?? 0);
+    this.end = (options.onEnd ?? "repeat") === "stop" ? this.order.end() : Number.POSITIVE_INFINITY;
     this.setLength(options.length);
   }
 
@@ -73,7 +86,12 @@ export class TokenLoader {
 
   /** Epoch of the next sequence, from 0. */
   get epoch(): number {
-    return Math.floor(this.place.position / this.blocks);
+    return this.order.at(this.place.position).epoch;
+  }
+
+  /** Blocks of each source, in their order, consumed so far. */
+  counts(): number[] {
+    return this.order.countsBefore(this.place.position);
   }
 
   /** Goes on from a batch's position (and offset, when blocks are sliced). O(1). */
@@ -119,27 +137,20 @@ export class TokenLoader {
   }
 
   private load(from: Place, sequences: number): Promise<Batch | null> {
-    const starts: number[] = [];
+    const rows: Row[] = [];
     let { position, offset } = from;
-    const epoch = Math.floor(position / this.blocks);
-    while (starts.length < sequences) {
-      if (this.onEnd === "stop" && position >= this.blocks) break;
-      starts.push(this.blockAt(position) * this.blockLength + offset);
+    if (position >= this.end) return Promise.resolve(null);
+    const { epoch } = this.order.at(position);
+    while (rows.length < sequences && position < this.end) {
+      const { source, block } = this.order.at(position);
+      rows.push({ dataset: this.sources[source]!.dataset, start: block * this.blockLength + offset });
       offset += this.length;
       if (offset + this.length > this.blockLength) {
         position++;
         offset = 0;
       }
     }
-    if (starts.length === 0) return Promise.resolve(null);
-    return readSequences(this.dataset, starts, sequences, this.length, { epoch, position, offset });
-  }
-
-  private blockAt(position: number): number {
-    const epoch = Math.floor(position / this.blocks);
-    if (this.order?.epoch !== epoch)
-      this.order = { epoch, permutation: new Permutation(this.blocks, this.seed, epoch) };
-    return this.order.permutation.permute(position % this.blocks);
+    return readSequences(rows, sequences, this.length, { epoch, position, offset });
   }
 }
 
@@ -160,8 +171,8 @@ export async function* fixedBatches(
   const end = Math.min(skip + sequences, blocks);
   for (let first = skip; first < end; first += batch) {
     const count = Math.min(batch, end - first);
-    const starts = Array.from({ length: count }, (_, i) => permutation.permute(first + i) * length);
-    yield await readSequences(dataset, starts, batch, length, { epoch: 0, position: first + count, offset: 0 });
+    const rows = Array.from({ length: count }, (_, i) => ({ dataset, start: permutation.permute(first + i) * length }));
+    yield await readSequences(rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
   }
 }
 
@@ -170,23 +181,28 @@ interface Place {
   readonly offset: number;
 }
 
+/** Where a sequence begins. */
+interface Row {
+  readonly dataset: Dataset;
+  readonly start: number;
+}
+
 async function readSequences(
-  dataset: Dataset,
-  starts: readonly number[],
+  rows: readonly Row[],
   sequences: number,
   length: number,
   after: Place & { readonly epoch: number },
 ): Promise<Batch> {
   const tokens = new Int32Array(sequences * length);
   const targets = new Int32Array(sequences * length).fill(ignoredTarget);
-  const rows = starts.map(async (start, row) => {
+  const reading = rows.map(async ({ dataset, start }, row) => {
     const text = new Int32Array(length + 1);
     await dataset.read(start, length + 1, text);
     tokens.set(text.subarray(0, length), row * length);
     targets.set(text.subarray(1), row * length);
   });
-  await Promise.all(rows);
-  return { tokens, targets, sequences, length, validTokens: starts.length * length, ...after };
+  await Promise.all(reading);
+  return { tokens, targets, sequences, length, validTokens: rows.length * length, ...after };
 }
 
 function countBlocks(dataset: Dataset, length: number): number {

@@ -18,7 +18,7 @@ export class Permutation {
    * The same (size, seed, epoch) gives the same permutation on every machine.
    * @param size 1 .. 2^52
    */
-  constructor(size: number, seed: number | bigint, epoch: number) {
+  constructor(size: number, seed: number | bigint | string, epoch: number) {
     if (!Number.isSafeInteger(size) || size < 1 || size > 2 ** 52)
       throw new RangeError(`size ${size} is not in 1..2^52`);
     this.size = size;

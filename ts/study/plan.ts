@@ -211,11 +211,12 @@ class Planner {
   }
 
   #dataOf({ data, batch }: RunConfig): Promise<KnownData> {
-    const key = canonicalJson({ train: data.train, validation: data.validation, length: batch.length });
+    const { train, validation, weights } = data;
+    const key = canonicalJson({ train, validation, weights, length: batch.length });
     const look = async (): Promise<KnownData> => {
       await using opened = await openRunDataIfPresent(data);
       if (!opened) return { facts: { vocab: null, epochSequences: null, validationSequences: null }, hash: null };
-      return { facts: dataFacts(opened, batch.length), hash: opened.train.identity };
+      return { facts: dataFacts(opened, batch.length), hash: opened.identity };
     };
     const known = this.#data.get(key) ?? look();
     this.#data.set(key, known);

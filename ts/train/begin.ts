@@ -35,7 +35,7 @@ const zero: DataCursor = { position: 0, offset: 0 };
  */
 export async function beginRun(options: BeginOptions, data: RunData): Promise<Beginning> {
   const start = await findStart(options);
-  const dataHash = data.train.identity;
+  const dataHash = data.identity;
   if (start.kind === "resume") return goOn(options, data, start, start.checkpoint, dataHash);
   if (start.kind === "fork") return fork(options, data, start, start.checkpoint, dataHash);
   const plan = planRun(options.config, dataFacts(data, options.config.batch.length), { until: options.until });
@@ -58,7 +58,7 @@ const pointOf = ({ step, tokens, data }: CheckpointState) => ({
 function askedRun(config: RunConfig, data: RunData): AskedRun {
   const vocab = data.train.manifest.tokenizer.vocabSize;
   const model = resolveModel(config.model, { length: config.batch.length, vocab });
-  return { config, model, ...runSchedule(config, model), dataHash: data.train.identity };
+  return { config, model, ...runSchedule(config, model), dataHash: data.identity };
 }
 
 function goOn(options: BeginOptions, data: RunData, start: Start, checkpoint: Checkpoint, dataHash: string): Beginning {

@@ -3,6 +3,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { type Batch, fixedBatches } from "../data/loader.ts";
 import { sequencesIn } from "./datasets.ts";
 import type { Machine } from "./machine.ts";
+import type { SetLoss } from "./records.ts";
 
 /** A fixed set of sequences; the same at every call. */
 export type ValidationSet = () => AsyncIterable<Batch>;
@@ -41,4 +42,49 @@ export async function evaluateLoss(
     tokens += part.count;
   }
   return { loss: sum / Math.max(1, tokens), tokens };
+}
+
+/** A validation set with its name. */
+export interface NamedSet {
+  readonly name: string;
+  readonly dataset: Dataset;
+  readonly batches: ValidationSet;
+}
+
+export interface SetsLoss {
+  /** Mean over all tokens evaluated, in nats per token. */
+  readonly loss: number;
+  readonly tokens: number;
+  /** Over all of them; null where a set knows no bytes of text. */
+  readonly bitsPerByte: number | null;
+  /** Each set by itself. */
+  readonly sets: Record<string, SetLoss>;
+}
+
+/** Mean losses of several sets, one after the other. */
+export async function evaluateSets(
+  machine: Pick<Machine, "evaluate">,
+  sets: readonly NamedSet[],
+  signal?: AbortSignal,
+): Promise<SetsLoss> {
+  const found: Record<string, SetLoss> = {};
+  let sum = 0;
+  let tokens = 0;
+  let bytes = 0;
+  for (const { name, dataset, batches } of sets) {
+    const measured = await evaluateLoss(machine, batches, signal);
+    found[name] = { ...measured, bitsPerByte: bitsPerByte(dataset, measured.loss) };
+    sum += measured.loss * measured.tokens;
+    tokens += measured.tokens;
+    bytes += (measured.tokens * dataset.manifest.textBytes) / dataset.tokens || Number.NaN;
+  }
+  const [only] = sets.length === 1 ? Object.values(found) : [];
+  const loss = only?.loss ?? sum / Math.max(1, tokens);
+  return { loss, tokens, bitsPerByte: Number.isNaN(bytes) ? null : sum / Math.LN2 / bytes, sets: found };
+}
+
+/** A loss in nats per token as bits per byte of text, by the tokens a byte of the whole dataset; null where it knows no bytes. */
+export function bitsPerByte(dataset: Dataset, loss: number): number | null {
+  const { textBytes } = dataset.manifest;
+  return textBytes > 0 ? ((loss / Math.LN2) * dataset.tokens) / textBytes : null;
 }

@@ -1,12 +1,13 @@
 import type { DeviceChoice } from "../base/device.ts";
 import { ThalwegError } from "../base/errors.ts";
-import { type Dataset, openDataset } from "../data/dataset.ts";
+import type { LoaderSource } from "../data/loader.ts";
 import { adamDefaults } from "../optim/adamw.ts";
-import { sequencesIn, validationFolder } from "./datasets.ts";
-import { evaluateLoss, validationSet } from "./evaluate.ts";
+import { closeAll, openAll, sequencesIn, validationFolders } from "./datasets.ts";
+import { evaluateSets, validationSet } from "./evaluate.ts";
 import { enginePrecision } from "./model_config.ts";
 import { ModuleMachine } from "./module_machine.ts";
 import { loadPretrained, openPretrained } from "./pretrained.ts";
+import type { SetLoss } from "./records.ts";
 
 export interface EvaluateOptions {
   /** A checkpoint, a run directory (its newest checkpoint) or a transformers folder. */
@@ -32,6 +33,8 @@ export interface Evaluation {
   perplexity: number;
   bitsPerByte: number | null;
   tokens: number;
+  /** Each validation set by itself. */
+  sets: Record<string, SetLoss>;
   precision: "fp32" | "bf16";
 }
 
@@ -39,20 +42,24 @@ export interface Evaluation {
 export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Evaluation> {
   const pretrained = await openPretrained(options.path);
   const config = pretrained.checkpoint?.state.config ?? null;
-  const folder = options.data ?? (config === null ? null : validationFolder(config.data));
-  if (folder === null)
+  const folders: [string, string][] = options.data
+    ? [["validation", options.data]]
+    : config === null
+      ? []
+      : validationFolders(config.data);
+  if (folders.length === 0)
     throw new ThalwegError("BAD_OPTION", `${options.path} names no validation data: give a dataset with --data.`);
-  const dataset = await openDataset(folder);
+  const opened = await openAll(folders);
   try {
-    checkTokenizer(pretrained.tokenizer?.hash ?? null, dataset);
+    for (const source of opened) checkTokenizer(pretrained.tokenizer?.hash ?? null, source);
     const length = options.length ?? config?.batch.length ?? Math.min(pretrained.model.maxLength, 1024);
     // A part of its own validation data that was kept for something else stays kept.
     const skip = options.data === undefined && options.sequences !== "all" ? (config?.evaluation.skip ?? 0) : 0;
-    const available = sequencesIn(dataset, length) - skip;
     const wanted = options.sequences ?? config?.evaluation.sequences ?? 64;
-    const sequences = wanted === "all" ? available : Math.min(wanted, available);
+    const available = opened.map(({ dataset }) => sequencesIn(dataset, length) - skip);
+    const most = wanted === "all" ? Math.max(...available) : Math.min(wanted, Math.max(...available));
     const precision = options.precision ?? config?.precision ?? "fp32";
-    const batch = Math.max(1, Math.min(options.batch ?? Math.ceil(8192 / length), sequences));
+    const batch = Math.max(1, Math.min(options.batch ?? Math.ceil(8192 / length), most));
     await using loaded = await loadPretrained(pretrained, {
       precision: enginePrecision(precision),
       microBatch: batch,
@@ -62,27 +69,25 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
       threads: options.threads,
     });
     const machine = new ModuleMachine(loaded.module, loaded.built, adamDefaults);
-    const set = validationSet(dataset, sequences, length, batch, skip);
-    const { loss, tokens } = await evaluateLoss(machine, set, options.signal);
-    const step = pretrained.checkpoint?.state.step ?? null;
-    const bytes = dataset.manifest.textBytes;
-    const bitsPerByte = bytes > 0 ? ((loss / Math.LN2) * dataset.tokens) / bytes : null;
+    const sets = opened.map((source) => ({
+      ...source,
+      batches: validationSet(source.dataset, most, length, batch, skip),
+    }));
+    const measured = await evaluateSets(machine, sets, options.signal);
     return {
       path: pretrained.folder,
-      data: folder,
-      step,
-      loss,
-      perplexity: Math.exp(loss),
-      bitsPerByte,
-      tokens,
+      data: folders.map(([, folder]) => folder).join(" "),
+      step: pretrained.checkpoint?.state.step ?? null,
+      ...measured,
+      perplexity: Math.exp(measured.loss),
       precision,
     };
   } finally {
-    await dataset.close();
+    await closeAll(opened);
   }
 }
 
-function checkTokenizer(hash: string | null, dataset: Dataset): void {
+function checkTokenizer(hash: string | null, { dataset }: LoaderSource): void {
   if (hash === null || hash === dataset.manifest.tokenizer.hash) return;
   throw new ThalwegError(
     "BAD_OPTION",

@@ -42,7 +42,9 @@ export interface LoopOptions {
   /** Writes a record, and tells the reporter of everything but steps. */
   record: (record: MetricsRecord) => void;
   /** null when there is nothing to evaluate on. */
-  evaluate: ((signal: AbortSignal) => Promise<{ loss: number; tokens: number }>) | null;
+  evaluate:
+    | ((signal: AbortSignal) => Promise<{ loss: number; tokens: number; sets?: EvaluationRecord["sets"] }>)
+    | null;
   save: (at: SavePoint, required: boolean) => Promise<void>;
   /** For the message of a diverged run: the newest checkpoint that is whole. */
   lastGood: () => Promise<string>;
@@ -235,9 +237,10 @@ export class TrainingLoop {
     this.#unevaluated = measured === null;
     if (measured === null) return;
     const lr = this.#plan.schedule.valueAt(Math.max(0, step - 1));
-    const { loss, tokens: evaluatedTokens } = measured;
+    const { loss, tokens: evaluatedTokens, sets } = measured;
     const { tokens } = this.#done;
-    const record: EvaluationRecord = { type: "evaluation", step, tokens, loss, evaluatedTokens, occasion, budget, lr };
+    const of = { type: "evaluation", step, tokens, loss, evaluatedTokens } as const;
+    const record: EvaluationRecord = { ...of, ...(sets ? { sets } : {}), occasion, budget, lr };
     this.#observe(record);
     this.#clock = performance.now();
   }

@@ -36,7 +36,9 @@ export function progressLine({ record, end, secondsLeft }: Progress): string {
 
 export function evaluationLine(r: EvaluationRecord): string {
   const budget = r.budget === null ? "" : ` of budget ${r.budget + 1}`;
-  return `step ${formatCount(r.step)}  validation loss ${r.loss.toFixed(4)}  (${r.occasion}${budget})`;
+  const sets = Object.entries(r.sets ?? {});
+  const each = sets.length < 2 ? "" : `  ${sets.map(([name, { loss }]) => `${name} ${loss.toFixed(4)}`).join("  ")}`;
+  return `step ${formatCount(r.step)}  validation loss ${r.loss.toFixed(4)}${each}  (${r.occasion}${budget})`;
 }
 
 export function checkpointLine(r: CheckpointRecord): string {

@@ -36,6 +36,15 @@ export interface StepRecord {
   epoch: number;
 }
 
+/** Loss on one validation set. */
+export interface SetLoss {
+  /** Nats per token. */
+  loss: number;
+  tokens: number;
+  /** Null where the data know no bytes of text. */
+  bitsPerByte: number | null;
+}
+
 export interface EvaluationRecord {
   type: "evaluation";
   step: number;
@@ -43,6 +52,8 @@ export interface EvaluationRecord {
   /** Mean cross-entropy in nats per token over the fixed validation batches. */
   loss: number;
   evaluatedTokens: number;
+  /** Each validation set by its name; absent in records of older versions. */
+  sets?: Record<string, SetLoss>;
   occasion: Occasion;
   /** Index of the budget whose decay starts or ends here; null otherwise. */
   budget: number | null;

@@ -62,6 +62,7 @@ export function decisive({ config, model }: ResolvedConfig): Record<string, unkn
     seed,
     "data.seed": data.seed,
     "data.onEnd": data.onEnd,
+    ...(data.weights ? { "data.weights": data.weights, "data.changes": data.changes } : {}),
   };
 }
 
@@ -77,7 +78,7 @@ export function keepDecisive(asked: RunConfig, saved: RunConfig): RunConfig {
     schedule,
     steps,
     batch,
-    data: { ...asked.data, seed: data.seed, onEnd: data.onEnd },
+    data: { ...asked.data, seed: data.seed, onEnd: data.onEnd, weights: data.weights, changes: data.changes },
     memory: { ...asked.memory, headChunk: memory.headChunk },
   };
 }

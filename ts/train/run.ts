@@ -8,10 +8,11 @@ import { decaysOf, type RunSummary } from "./compare.ts";
 import { openRunData, type RunData, sequencesIn } from "./datasets.ts";
 import { DetectorSet, detectorsOf } from "./detectors.ts";
 import { type LoadedRun, loadRun, peakOf } from "./device.ts";
-import { evaluateLoss, validationSet } from "./evaluate.ts";
+import { evaluateSets, validationSet } from "./evaluate.ts";
 import { huggingFaceConfig } from "./hf_config.ts";
 import { type LoopResult, type SavePoint, TrainingLoop } from "./loop.ts";
 import { planMilestones } from "./milestones.ts";
+import { mixtureStages } from "./mixture.ts";
 import { type CheckpointRecord, type EvaluationRecord, METRICS_VERSION, type WarningRecord } from "./records.ts";
 import { Redirect } from "./redirect.ts";
 import { type Reporter, silentReporter } from "./reporter.ts";
@@ -183,18 +184,21 @@ async function train(
 function trainingLoader(data: RunData, { plan, from }: Beginning): TokenLoader {
   const { length } = plan.config.batch;
   const { seed, onEnd } = plan.config.data;
-  const loader = new TokenLoader(data.train, { length, seed, onEnd });
+  const stages = mixtureStages(plan.config, plan.schedule);
+  const loader = new TokenLoader(data.sources, { length, seed, onEnd, ...(stages ? { stages } : {}) });
   loader.seek(from.cursor.position, from.cursor.offset);
   return loader;
 }
 
 /** Without a single validation sequence there is nothing to measure; the plan has warned. */
 function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: LoadedRun) {
-  if (data.validation === null || sequencesIn(data.validation, config.batch.length) === 0) return null;
+  const { length } = config.batch;
   const batch = built.options.evalBatch ?? built.options.microBatch;
   const { sequences, skip } = config.evaluation;
-  const set = validationSet(data.validation, sequences, config.batch.length, batch, skip);
-  return (signal: AbortSignal) => evaluateLoss(machine, set, signal);
+  const sets = data.validations
+    .filter(({ dataset }) => sequencesIn(dataset, length) > skip)
+    .map((source) => ({ ...source, batches: validationSet(source.dataset, sequences, length, batch, skip) }));
+  return sets.length === 0 ? null : (signal: AbortSignal) => evaluateSets(machine, sets, signal);
 }
 
 function openSaver(options: RunOptions, data: RunData, { plan, start, from }: Beginning, log: RunLog): CheckpointSaver {

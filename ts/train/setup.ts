@@ -44,11 +44,12 @@ export interface PlanOptions {
   until?: number | undefined;
 }
 
-export function dataFacts({ train, validation }: RunData, length: number): DataFacts {
+export function dataFacts({ train, sources, validations }: RunData, length: number): DataFacts {
+  const total = (all: RunData["sources"]) => all.reduce((sum, { dataset }) => sum + sequencesIn(dataset, length), 0);
   return {
     vocab: train.manifest.tokenizer.vocabSize,
-    epochSequences: sequencesIn(train, length),
-    validationSequences: validation ? sequencesIn(validation, length) : 0,
+    epochSequences: total(sources),
+    validationSequences: total(validations),
   };
 }
 
