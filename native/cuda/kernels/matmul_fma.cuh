@@ -37,7 +37,8 @@ class FmaBlock {
   static_assert(T.m == T.warps_m * 2 * kApartM && T.n == T.warps_n * 2 * kApartN);
   using SliceA = Slice<float, kASumMajor, T.m>;
   using SliceB = Slice<float, kBSumMajor, T.n>;
-  static_assert(T.stage_bytes() == SliceA::kBytes + SliceB::kBytes);
+  static constexpr int kStageBytes = SliceA::kBytes + SliceB::kBytes;
+  static_assert(kStageBytes == T.stage_bytes());
 
  public:
   DEVICE FmaBlock(const Problem<float>& p, std::byte* shared)
@@ -56,7 +57,7 @@ class FmaBlock {
       copy_async_wait<T.stages - 2>();
       sync_threads();  // slice t is there, every thread's share of it; nobody reads slice t - 1 any more
       ask(free, coming);
-      multiply(shared_ + slot * T.stage_bytes());
+      multiply(shared_ + slot * kStageBytes);
       free = slot;
       slot = slot + 1 == T.stages ? 0 : slot + 1;
     }
@@ -70,7 +71,7 @@ class FmaBlock {
       UNROLL
       for (int j = 0; j < 8; j += 4) {
         const int64_t column = part_.n + n_ + j / 4 * kApartN;
-        const Vector<float, 4> sums{sums_[i][j], sums_[i][j + 1], sums_[i][j + 2], sums_[i][j + 3]};
+        const Floats<4> sums{sums_[i][j], sums_[i][j + 1], sums_[i][j + 2], sums_[i][j + 3]};
         out.vectors ? store_four<4>(out, row, column, sums, add) : store_four<1>(out, row, column, sums, add);
       }
     }
@@ -79,7 +80,7 @@ class FmaBlock {
  private:
   DEVICE void ask(int slot, int& coming) {
     if (coming-- > 0) {
-      std::byte* slice = shared_ + slot * T.stage_bytes();
+      std::byte* slice = shared_ + slot * kStageBytes;
       a_.next(slice);
       b_.next(slice + SliceA::kBytes);
     }
@@ -103,11 +104,12 @@ class FmaBlock {
   }
 
   template <int N>
-  DEVICE void store_four(const Output& out, int64_t row, int64_t column, const Vector<float, 4>& sums, bool add) const {
+  DEVICE void store_four(const Output& out, int64_t row, int64_t column, const Floats<4>& sums, bool add) const {
     UNROLL
     for (int i = 0; i < 4; i += N) {
       if (!exists(out, row, column + i)) continue;
-      Vector<float, N> some, addend{};
+      Floats<N> some;
+      Vector<float, N> addend{};
       UNROLL
       for (int e = 0; e < N; e++) some[e] = sums[i + e];
       if (add) addend = load_addend<float, N>(out, row, column + i);

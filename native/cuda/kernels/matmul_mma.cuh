@@ -56,7 +56,8 @@ class MmaBlock {
   using SliceB = Slice<bf16, kBSumMajor, T.n>;
   static constexpr int kBandLd = kWarpN + 8;  // floats; + 8 keeps the rows of a store apart by 8 banks
   static_assert(kSteps % 2 == 0 && kWarpM % 32 == 0 && kWarpN % 32 == 0);
-  static_assert(T.stage_bytes() == SliceA::kBytes + SliceB::kBytes);
+  static constexpr int kStageBytes = SliceA::kBytes + SliceB::kBytes;
+  static_assert(kStageBytes == T.stage_bytes());
   static_assert(T.warps_m * T.warps_n * 16 * kBandLd * 4 <= T.shared_bytes());
 
   struct Fragments {
@@ -125,7 +126,7 @@ class MmaBlock {
   /** Starts the copies of one more slice into `slot`; without one, still a group, so that waits can count. */
   DEVICE void ask(int slot, int& coming) {
     if (coming-- > 0) {
-      std::byte* slice = shared_ + slot * T.stage_bytes();
+      std::byte* slice = shared_ + slot * kStageBytes;
       a_.next(slice);
       b_.next(slice + SliceA::kBytes);
     }
@@ -133,7 +134,7 @@ class MmaBlock {
   }
 
   DEVICE void read(Fragments& f, int slot, int step) const {
-    const std::byte* slice = shared_ + slot * T.stage_bytes();
+    const std::byte* slice = shared_ + slot * kStageBytes;
     UNROLL
     for (int i = 0; i < kBlocksM; i++) read_a_.read(f.a[i], slice, i, step);
     UNROLL
@@ -176,13 +177,7 @@ class MmaBlock {
     UNROLL
     for (int pass = 0; pass < kPasses; pass++) {
       if (!exists(out, row + pass * kRows, column)) continue;
-      Vector<float, kN> sums;
-      UNROLL
-      for (int i = 0; i < kN; i += 4) {
-        const Vector<float, 4> four = load<4>(band + (pass * kRows + r) * kBandLd + c + i);
-        UNROLL
-        for (int j = 0; j < 4; j++) sums[i + j] = four[j];
-      }
+      const auto sums = load_floats<kN>(band + (pass * kRows + r) * kBandLd + c);
       store_sums<C, kN>(out, part_.split, row + pass * kRows, column, sums, addend[pass]);
     }
   }

@@ -1,4 +1,5 @@
 #pragma once
+#include "native/cuda/kernels/floats.cuh"
 #include "native/cuda/kernels/matmul_operand.cuh"
 
 /** What becomes of the sums: rounded, with something added, to C, or to a slice when the sum is cut. */
@@ -28,16 +29,16 @@ DEVICE Vector<T, N> load_addend(const Output& out, int64_t row, int64_t column) 
 
 /** `addend`: zero where nothing is to be added. */
 template <class T, int N>
-DEVICE void store_sums(const Output& out, int64_t split, int64_t row, int64_t column, const Vector<float, N>& sums,
+DEVICE void store_sums(const Output& out, int64_t split, int64_t row, int64_t column, const Floats<N>& sums,
                        const Vector<T, N>& addend) {
   T* to = static_cast<T*>(out.c) + split * out.slice + row * out.ld + column;
-  Vector<T, N> result;
+  Floats<N> total;
   UNROLL
-  for (int i = 0; i < N; i++) result[i] = from_float<T>(sums[i] + to_float(addend[i]));
+  for (int i = 0; i < N; i++) total[i] = sums[i] + to_float(addend[i]);
   if constexpr (N == kVector<T>)
-    store_global(to, result);
+    store_global(to, pack<T>(total));
   else
-    store<N>(to, result);
+    store<N>(to, pack<T>(total));
 }
 
 constexpr int kReduceThreads = 256;
@@ -46,7 +47,6 @@ constexpr int kReduceThreads = 256;
 template <class T, int N>
 __global__ void __launch_bounds__(kReduceThreads)
     add_slices(const float* from, int64_t from_ld, int splits, Output out) {
-  constexpr int kPart = N == 1 ? 1 : 4;
   const int64_t across = out.columns / N, index = static_cast<int64_t>(blockIdx.x) * kReduceThreads + threadIdx.x;
   const int64_t row = index / across, column = index % across * N;
   if (row >= out.m) return;
@@ -54,14 +54,11 @@ __global__ void __launch_bounds__(kReduceThreads)
   Vector<T, N> addend{};
   if (add) addend = load_addend<T, N>(out, row, column);
   const float* part = from + row * from_ld + column;
-  Vector<float, N> sums{};
+  Floats<N> sums = zeros<N>();
   for (int s = 0; s < splits; s++, part += out.m * from_ld) {
+    const Floats<N> more = load_floats<N>(part);
     UNROLL
-    for (int i = 0; i < N; i += kPart) {
-      const Vector<float, kPart> some = load<kPart>(part + i);
-      UNROLL
-      for (int j = 0; j < kPart; j++) sums[i + j] += some[j];
-    }
+    for (int i = 0; i < N; i++) sums[i] += more[i];
   }
   store_sums<T, N>(out, 0, row, column, sums, addend);
 }

@@ -1,7 +1,6 @@
-#include "native/cuda/kernels/matmul_tiles.h"
-
 #include <set>
 
+#include "native/cuda/kernels/matmul_operand.cuh"
 #include "test/native/check.h"
 #include "test/native/reference.h"
 
@@ -37,7 +36,49 @@ void each_product(int64_t rows, Body body) {
     }
 }
 
+/** Eight accesses of 16 bytes that the hardware makes together must lie in eight groups of banks: no two a multiple of
+ * 128 bytes apart. `first` .. are the rows, `apart` their distance. */
+template <class S>
+void check_rows(const char* what, int apart) {
+  for (int first = 0; first + 7 * apart < S::kRows; first++) {
+    if (first / apart % 8 != 0) continue;
+    for (int chunk = 0; chunk < S::kChunks; chunk++) {
+      std::set<int> groups;
+      for (int i = 0; i < 8; i++) groups.insert(S::place(first + i * apart, chunk) / 16 % 8);
+      CHECK(groups.size() == 8, what, ": rows ", first, " and on, chunk ", chunk, " meet in a bank");
+    }
+  }
+}
+
+/** No two chunks of a slice in one place; eight that follow each other in memory, as cp.async writes them, apart. */
+template <class S>
+void check_places(const char* what) {
+  std::set<int> seen;
+  for (int first = 0; first < S::kRows * S::kChunks; first += 8) {
+    std::set<int> groups;
+    for (int i = first; i < first + 8; i++) {
+      const int place = S::place(i / S::kChunks, i % S::kChunks);
+      CHECK(place >= 0 && place + 16 <= S::kBytes && place % 16 == 0 && seen.insert(place).second, what, ": ", place);
+      groups.insert(place / 16 % 8);
+    }
+    CHECK(groups.size() == 8, what, ": chunks ", first, " and on meet in a bank");
+  }
+}
+
 }  // namespace
+
+TEST("no access of a slice in shared memory meets another in a bank") {
+  check_places<Slice<cuda::bf16, true, 64>>("bf16, sum-major");
+  check_places<Slice<cuda::bf16, false, 64>>("bf16, side-major");
+  check_places<Slice<cuda::bf16, false, 256>>("bf16, side-major, wide");
+  check_places<Slice<float, true, 128>>("fp32, sum-major");
+  check_places<Slice<float, false, 128>>("fp32, side-major");
+  // ldmatrix reads eight rows, side by side; lanes of the fp32 kernel read rows 4 apart, or side by side in a row.
+  check_rows<Slice<cuda::bf16, true, 64>>("bf16, sum-major", 1);
+  check_rows<Slice<cuda::bf16, false, 64>>("bf16, side-major", 1);
+  check_rows<Slice<cuda::bf16, false, 256>>("bf16, side-major, wide", 1);
+  check_rows<Slice<float, true, 128>>("fp32, sum-major", 4);
+}
 
 TEST("the products of the paper's models keep three quarters of every GPU's multiprocessors busy") {
   for (int64_t rows : {4096, 8192, 32768})
