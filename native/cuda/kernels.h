@@ -16,7 +16,7 @@ class WeightCopies {
 };
 
 /** First thing wrong with the values of a step (a token outside the vocabulary); kind 0 = nothing. */
-struct Fault {
+struct alignas(16) Fault {  // written by one 16-byte store, so that two do not mix
   enum Kind : int32_t { kNone = 0, kToken = 1, kTarget = 2, kPosition = 3, kCacheLength = 4 };
   int32_t kind, row, value, limit;
 };

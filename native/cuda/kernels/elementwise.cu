@@ -69,7 +69,7 @@ struct AddBody {
     const Floats<N> other = unpack(values.b);
     UNROLL
     for (int k = 0; k < N; k++) sum[k] += other[k];
-    store<N>(y + i, pack<T>(sum));
+    store_global<N>(y + i, pack<T>(sum));
   }
 };
 
@@ -95,7 +95,7 @@ struct AxpyBody {
   DEVICE void write(int64_t i, Values<N> values) const {
     UNROLL
     for (int k = 0; k < N; k++) values.y[k] = fmaf(alpha, values.x[k], values.y[k]);
-    store<N>(y + i, values.y);
+    store_global<N>(y + i, values.y);
   }
 };
 
@@ -113,7 +113,7 @@ struct ScaleBody {
   DEVICE void write(int64_t i, Values<N> values) const {
     UNROLL
     for (int k = 0; k < N; k++) values[k] *= alpha;
-    store<N>(y + i, values);
+    store_global<N>(y + i, values);
   }
 };
 
@@ -146,7 +146,7 @@ struct MoveBody {
   }
   template <int N>
   DEVICE void write(int64_t i, const Values<N>& values) const {
-    store<N>(y + i, values);
+    store_global<N>(y + i, values);
   }
 };
 
@@ -165,7 +165,7 @@ struct FillBody {
     Vector<Bits, N> values;
     UNROLL
     for (int k = 0; k < N; k++) values[k] = value;
-    store<N>(y + i, values);
+    store_global<N>(y + i, values);
   }
 };
 

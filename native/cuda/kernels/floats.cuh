@@ -57,6 +57,7 @@ DEVICE Floats<N> load_floats(const T* from) {
   return out;
 }
 
+/** To global memory. */
 template <int N, class T>
 DEVICE void store_floats(T* to, const Floats<N>& from) {
   constexpr int kPart = N < kVector<T> ? N : kVector<T>;
@@ -65,7 +66,7 @@ DEVICE void store_floats(T* to, const Floats<N>& from) {
     Floats<kPart> part;
     UNROLL
     for (int i = 0; i < kPart; i++) part[i] = from[p + i];
-    store<kPart>(to + p, pack<T>(part));
+    store_global<kPart>(to + p, pack<T>(part));
   }
 }
 

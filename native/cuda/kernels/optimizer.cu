@@ -44,23 +44,46 @@ DEVICE Step step_of(const AdamwEntry& e, const float* scalars, float norm) {
   return s;
 }
 
-/** N elements at i. */
 template <int N>
-DEVICE void update(const AdamwEntry& e, const Step& s, int64_t i) {
-  const Floats<N> grad = load_floats<N>(e.grad + i);
-  Floats<N> w = load_floats<N>(e.param + i), m = load_floats<N>(e.m + i), v = load_floats<N>(e.v + i);
+struct Elements {
+  Floats<N> grad, param, m, v;
+};
+
+/** Vectors pass by the caches: none of these arrays is needed again soon. */
+template <int N>
+DEVICE Floats<N> read(const float* from) {
+  if constexpr (N == 4)
+    return unpack(load_streaming(from));
+  else
+    return load_floats<N>(from);
+}
+
+template <int N>
+DEVICE void write(float* to, const Floats<N>& values) {
+  if constexpr (N == 4)
+    store_streaming(to, pack<float>(values));
+  else
+    store_floats<N>(to, values);
+}
+
+template <int N>
+DEVICE Elements<N> read(const AdamwEntry& e, int64_t i) {
+  return {read<N>(e.grad + i), read<N>(e.param + i), read<N>(e.m + i), read<N>(e.v + i)};
+}
+
+template <int N>
+DEVICE void update(const AdamwEntry& e, const Step& s, int64_t i, Elements<N> x) {
   UNROLL
   for (int k = 0; k < N; k++) {
-    const float g = grad[k] * s.clip;
-    w[k] = fmaf(-s.decay, w[k], w[k]);
-    m[k] = fmaf(s.mix1, g - m[k], m[k]);
-    v[k] = fmaf(s.mix2 * g, g, s.beta2 * v[k]);
-    w[k] -= s.size * m[k] / (sqrtf(v[k] * s.bias2) + s.eps);
+    const float g = x.grad[k] * s.clip;
+    x.m[k] = fmaf(s.mix1, g - x.m[k], x.m[k]);
+    x.v[k] = fmaf(s.mix2 * g, g, s.beta2 * x.v[k]);
+    x.param[k] = fmaf(-s.decay, x.param[k], x.param[k]) - s.size * x.m[k] / (sqrtf(x.v[k] * s.bias2) + s.eps);
   }
-  store_floats<N>(e.param + i, w);
-  store_floats<N>(e.m + i, m);
-  store_floats<N>(e.v + i, v);
-  if (e.copy != nullptr) store_floats<N>(static_cast<bf16*>(e.copy) + i, w);
+  write(e.param + i, x.param);
+  write(e.m + i, x.m);
+  write(e.v + i, x.v);
+  if (e.copy != nullptr) store_floats<N>(static_cast<bf16*>(e.copy) + i, x.param);
 }
 
 /** Whether all arrays allow vectors of four; the copy's are 8 bytes. */
@@ -76,12 +99,17 @@ DEVICE void update_chunk(const AdamwEntry& e, const Step& s, int64_t chunk) {
   const int64_t begin = chunk * kChunk, end = begin + kChunk < e.n ? begin + kChunk : e.n;
   const int64_t whole = takes_vectors(e) ? begin + (end - begin) / 4 * 4 : begin;
   if (whole == begin + kChunk) {
+    const int64_t first = begin + 4 * threadIdx.x;
     UNROLL
-    for (int k = 0; k < 4; k++) update<4>(e, s, begin + (k * kThreads + static_cast<int>(threadIdx.x)) * 4);
+    for (int64_t i = first; i < first + kChunk; i += 8 * kThreads) {  // eight vectors under way
+      const Elements<4> one = read<4>(e, i), two = read<4>(e, i + 4 * kThreads);
+      update(e, s, i, one);
+      update(e, s, i + 4 * kThreads, two);
+    }
     return;
   }
-  for (int64_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * kThreads) update<4>(e, s, i);
-  for (int64_t i = whole + threadIdx.x; i < end; i += kThreads) update<1>(e, s, i);
+  for (int64_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * kThreads) update(e, s, i, read<4>(e, i));
+  for (int64_t i = whole + threadIdx.x; i < end; i += kThreads) update(e, s, i, read<1>(e, i));
 }
 
 __global__ void __launch_bounds__(kThreads)

@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kMostThreads) qk_norm_kernel(const Forward<T> 
     if (!mine || row >= p.rows) continue;
     T* to = p.y + row * p.width() + place;
     if (!normed) {
-      store<N>(to, held[k]);
+      store_global<N>(to, held[k]);
       continue;
     }
     UNROLL
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kMostThreads) qk_norm_backward_kernel(const Ba
       if (!mine || row >= end) continue;
       T* to = p.dx + row * p.width() + place;
       if (!normed) {
-        store<N>(to, dy_held[k]);
+        store_global<N>(to, dy_held[k]);
         continue;
       }
       const float scale = p.rstd[row * p.normed() + head];
@@ -161,7 +161,8 @@ __global__ void __launch_bounds__(kMostThreads) qk_norm_backward_kernel(const Ba
       store_floats<N>(to, out);
     }
   }
-  store_floats<N>(shared.sums + threadIdx.x * N, sums);
+  UNROLL
+  for (int i = 0; i < N; i++) shared.sums[threadIdx.x * N + i] = sums[i];
   sync_threads();
   const int first_head = static_cast<int>(blockIdx.y * blockDim.x) / Group;
   const int heads_here = static_cast<int>(blockDim.x) / Group;

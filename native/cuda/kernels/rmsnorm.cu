@@ -197,7 +197,12 @@ __global__ void __launch_bounds__(kBlockThreads<Lanes>) rmsnorm_backward_kernel(
         UNROLL
         for (int i = 0; i < N; i++) sums[k][i] += before[i];
       }
-      store_floats<N>(t == kRows - 1 ? partial + column : shared.sums + column, sums[k]);
+      if (t == kRows - 1) {
+        store_floats<N>(partial + column, sums[k]);
+      } else {
+        UNROLL
+        for (int i = 0; i < N; i++) shared.sums[column + i] = sums[k][i];
+      }
     }
   }
 }

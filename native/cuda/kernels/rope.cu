@@ -14,7 +14,7 @@ namespace thalweg::cuda {
 namespace {
 
 constexpr int kMostThreads = 256;
-constexpr int kRowsInFlight = 4;
+constexpr int kRowsInFlight = 2;
 
 template <class T>
 struct Rotation {
@@ -52,7 +52,8 @@ template <class T, int N>
 __global__ void __launch_bounds__(kMostThreads) rope_kernel(const Rotation<T> p) {
   const int64_t offset = p.integers[ops::kIntegerPositionOffset];
   if (offset < 0 || offset + p.seq > p.positions) {
-    if (owned_column() == 0 && blockIdx.x == 0) note_fault(p.fault, Fault::kPosition, 0, offset, p.positions - p.seq);
+    const int64_t row = offset < 0 ? 0 : p.seq - 1;
+    if (owned_column() == 0 && blockIdx.x == 0) note_fault(p.fault, Fault::kPosition, row, offset + row, p.positions);
     return;
   }
   const int half = p.head_dim / 2, per_head = half / N, column = static_cast<int>(owned_column());
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(kMostThreads) rope_kernel(const Rotation<T> p)
     if (row >= p.rows) continue;
     T* to = p.y + row * p.width() + place;
     if (!rotates) {
-      store<N>(to, a[k]);
+      store_global<N>(to, a[k]);
       continue;
     }
     const int64_t position = offset + static_cast<uint32_t>(row) % static_cast<uint32_t>(p.seq);

@@ -28,7 +28,7 @@ DEVICE void note_fault(Fault* fault, Fault::Kind kind, int64_t row, int64_t valu
   words[1] = static_cast<int32_t>(row);
   words[2] = static_cast<int32_t>(value);
   words[3] = static_cast<int32_t>(limit);
-  store<4>(reinterpret_cast<int32_t*>(fault), words);
+  store_global<4>(reinterpret_cast<int32_t*>(fault), words);
 }
 
 /** Whether an output is added to, given the attribute: ops::accumulates on the device, as graphs outlive a step. */

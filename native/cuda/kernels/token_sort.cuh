@@ -16,10 +16,8 @@ constexpr int kDigits = 1 << kDigitBits;
 constexpr int kSortThreads = kDigits;  // thread d looks after digit d
 constexpr int kSortWarps = kSortThreads / kWarp;
 
-/** Rows of a tile: each warp takes an eighth, 32 at a time. At most 128 tiles, as every block reads all counts. */
-inline int64_t sort_tile(int64_t rows) {
-  return ceil_div(std::max<int64_t>(2048, ceil_div(rows, 128)), kSortThreads) * kSortThreads;
-}
+constexpr int kLaneRows = 8;                             // a lane holds these, loaded at once
+constexpr int64_t kSortTile = kSortThreads * kLaneRows;  // rows of a block; a warp's lie together, 32 by 32
 
 /** Where a pass reads its keys and rows: the tokens themselves at first. */
 struct SortPass {
@@ -29,16 +27,34 @@ struct SortPass {
   uint32_t* counts;   // [tiles, kDigits]
   uint32_t* present;  // [vocab], set to 1 where a token occurs
   Fault* fault;
-  int64_t rows, tile;
+  int64_t rows;
   uint32_t vocab;
   int shift;
 };
 
-/** Key of row i. A token that does not exist is a fault and sorts behind all others, as `vocab`. */
-DEVICE uint32_t key_at(const SortPass& p, int64_t i) {
-  if (p.tokens == nullptr) return p.keys[i];
-  const auto token = static_cast<uint32_t>(p.tokens[i]);
-  return token < p.vocab ? token : p.vocab;
+/** The rows of one lane: key, and which row of the batch it is. */
+struct LaneRows {
+  uint32_t keys[kLaneRows], order[kLaneRows];
+};
+
+/** Where the lane's k-th row lies among those of the pass. */
+DEVICE int64_t lane_row(int k) {
+  return blockIdx.x * kSortTile + (warp_index() * kLaneRows + k) * kWarp + lane_index();
+}
+
+/** A token that does not exist sorts behind all others, as `vocab`. */
+DEVICE LaneRows load_rows(const SortPass& p) {
+  LaneRows out;
+  UNROLL
+  for (int k = 0; k < kLaneRows; k++) {
+    const int64_t i = lane_row(k);
+    out.keys[k] = out.order[k] = 0;
+    if (i >= p.rows) continue;
+    out.keys[k] = p.tokens != nullptr ? static_cast<uint32_t>(p.tokens[i]) : p.keys[i];
+    out.order[k] = p.tokens != nullptr ? static_cast<uint32_t>(i) : p.order[i];
+    if (out.keys[k] > p.vocab) out.keys[k] = p.vocab;
+  }
+  return out;
 }
 
 /** Lanes with this lane's digit; 0 for lanes that hold no row. */
@@ -61,65 +77,58 @@ struct SortShared {
   uint32_t warp_sums[kSortWarps];
 };
 
-/** body(i, valid, digit) of every row of this warp's part of the tile, 32 at a time, all lanes together. */
-template <class Body>
-DEVICE void each_row(const SortPass& p, Body& body) {
-  const int64_t share = p.tile / kSortWarps, begin = blockIdx.x * p.tile + warp_index() * share;
-  for (int64_t first = begin; first < begin + share && first < p.rows; first += kWarp) {
-    const int64_t i = first + lane_index();
-    const bool valid = i < p.rows;
-    body(i, valid, valid ? key_at(p, i) : 0);
-  }
-}
-
-/** Counts digits into the warp's row of shared memory. */
-struct CountDigits {
-  const SortPass& p;
-  uint32_t* counts;
-  DEVICE void operator()(int64_t, bool valid, uint32_t key) const {
-    const uint32_t digit = key >> p.shift & (kDigits - 1), same = lanes_with(digit, valid);
+/** Counts the digits of the warp's rows into `counts`. */
+DEVICE void count_rows(const SortPass& p, const LaneRows& rows, uint32_t* counts) {
+  UNROLL
+  for (int k = 0; k < kLaneRows; k++) {
+    const bool valid = lane_row(k) < p.rows;
+    const uint32_t digit = rows.keys[k] >> p.shift & (kDigits - 1), same = lanes_with(digit, valid);
     if (valid && (same & lanes_below()) == 0) counts[digit] += static_cast<uint32_t>(count_bits(same));
     sync_warp();
   }
-};
+}
 
-/** Puts every row where the counters, now places, say. */
-struct PlaceRows {
-  const SortPass& p;
-  uint32_t* places;
-  DEVICE void operator()(int64_t i, bool valid, uint32_t key) const {
-    const uint32_t digit = key >> p.shift & (kDigits - 1), same = lanes_with(digit, valid);
+/** Puts every row where `places` (of the warp, one a digit) says, in order. */
+DEVICE void place_rows(const SortPass& p, const LaneRows& rows, uint32_t* places) {
+  UNROLL
+  for (int k = 0; k < kLaneRows; k++) {
+    const bool valid = lane_row(k) < p.rows;
+    const uint32_t digit = rows.keys[k] >> p.shift & (kDigits - 1), same = lanes_with(digit, valid);
     const uint32_t place = valid ? places[digit] + static_cast<uint32_t>(count_bits(same & lanes_below())) : 0;
     sync_warp();  // all have read before one counts on
-    if (!valid) return;
-    if ((same & lanes_below()) == 0) places[digit] += static_cast<uint32_t>(count_bits(same));
-    p.to_keys[place] = key;
-    p.to_order[place] = p.tokens != nullptr ? static_cast<uint32_t>(i) : p.order[i];
+    if (valid) {
+      if ((same & lanes_below()) == 0) places[digit] += static_cast<uint32_t>(count_bits(same));
+      p.to_keys[place] = rows.keys[k];
+      p.to_order[place] = rows.order[k];
+    }
+    sync_warp();
   }
-};
+}
 
-DEVICE void count_tile(const SortPass& p, SortShared& shared) {
+/** Digits of the tile, by warp, in shared memory. */
+DEVICE void count_tile(const SortPass& p, const LaneRows& rows, SortShared& shared) {
   UNROLL
   for (int w = 0; w < kSortWarps; w++) shared.digits[w][threadIdx.x] = 0;
   sync_threads();
-  CountDigits count = {p, shared.digits[warp_index()]};
-  each_row(p, count);
+  count_rows(p, rows, shared.digits[warp_index()]);
   sync_threads();
 }
 
 __global__ void __launch_bounds__(kSortThreads) count_kernel(const SortPass p) {
   auto& shared = shared_memory<SortShared>();
-  count_tile(p, shared);
+  const LaneRows rows = load_rows(p);
+  count_tile(p, rows, shared);
   uint32_t total = 0;
   UNROLL
   for (int w = 0; w < kSortWarps; w++) total += shared.digits[w][threadIdx.x];
   p.counts[static_cast<int64_t>(blockIdx.x) * kDigits + threadIdx.x] = total;
   if (p.tokens == nullptr) return;
-  const int64_t begin = blockIdx.x * p.tile;
-  for (int64_t i = begin + threadIdx.x; i < begin + p.tile && i < p.rows; i += kSortThreads) {
-    const uint32_t key = key_at(p, i);
-    if (key < p.vocab)
-      p.present[key] = 1;
+  UNROLL
+  for (int k = 0; k < kLaneRows; k++) {
+    const int64_t i = lane_row(k);
+    if (i >= p.rows) continue;
+    if (rows.keys[k] < p.vocab)
+      p.present[rows.keys[k]] = 1;
     else
       note_fault(p.fault, Fault::kToken, i, p.tokens[i], p.vocab);
   }
@@ -142,7 +151,8 @@ DEVICE uint32_t sum_before(uint32_t value, uint32_t* warp_sums) {
 
 __global__ void __launch_bounds__(kSortThreads) scatter_kernel(const SortPass p) {
   auto& shared = shared_memory<SortShared>();
-  count_tile(p, shared);
+  const LaneRows rows = load_rows(p);
+  count_tile(p, rows, shared);
   uint32_t total = 0, before = 0;  // rows with this thread's digit: all, and those of tiles before
   for (int64_t t = 0; t < gridDim.x; t++) {
     const uint32_t count = p.counts[t * kDigits + threadIdx.x];
@@ -157,8 +167,7 @@ __global__ void __launch_bounds__(kSortThreads) scatter_kernel(const SortPass p)
     place += count;
   }
   sync_threads();
-  PlaceRows put = {p, shared.digits[warp_index()]};
-  each_row(p, put);
+  place_rows(p, rows, shared.digits[warp_index()]);
 }
 
 /** What the sort needs of the workspace, and where its result is. */
@@ -170,7 +179,7 @@ struct TokenSort {
     while (vocab >> bits != 0) bits++;  // keys go up to vocab itself
     return (bits + kDigitBits - 1) / kDigitBits;
   }
-  static int64_t tiles(int64_t rows) { return ceil_div(rows, sort_tile(rows)); }
+  static int64_t tiles(int64_t rows) { return ceil_div(rows, kSortTile); }
   static size_t words(int64_t rows, int64_t vocab) {
     return static_cast<size_t>(4 * rows + tiles(rows) * kDigits + vocab);
   }
@@ -202,7 +211,6 @@ inline int sort_tokens(Context& ctx, const TokenSort& sort, const int32_t* token
                         sort.present,
                         ctx.fault,
                         rows,
-                        sort_tile(rows),
                         static_cast<uint32_t>(vocab),
                         pass * kDigitBits};
     launch(ctx.stream, count_kernel, shape, p);
