@@ -106,19 +106,18 @@ DEVICE void store(T* to, const Vector<T, N>& value) {
 #endif
 }
 
-/** A store to global memory in one access by name: left to itself, the compiler stores some vectors by elements. */
+/** A vector to global memory, surely as one instruction: nvcc takes plain stores to pieces at times. */
 template <int N, class T>
 DEVICE void store_global(T* to, const Vector<T, N>& value) {
 #if defined(__CUDACC__)
   if constexpr (sizeof value == 16) {
     uint4 raw;
     memcpy(&raw, &value, 16);
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(raw.x), "r"(raw.y), "r"(raw.z), "r"(raw.w)
-                 : "memory");
+    __stwb(reinterpret_cast<uint4*>(to), raw);
   } else if constexpr (sizeof value == 8) {
     uint2 raw;
     memcpy(&raw, &value, 8);
-    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(raw.x), "r"(raw.y) : "memory");
+    __stwb(reinterpret_cast<uint2*>(to), raw);
   } else {
     store<N>(to, value);
   }
