@@ -88,7 +88,13 @@ async function compile(file, architecture) {
   const kept = join(cache, `${basename(file, ".cu")}.${architecture}.${key}.json`);
   if (existsSync(kept)) return JSON.parse(readFileSync(kept, "utf8"));
   const args = [
-    ...["-std=c++20", "-O3", `-I${root}`, `-gencode=arch=compute_${architecture},code=sm_${architecture}`],
+    ...[
+      "-std=c++20",
+      "-O3",
+      "--expt-relaxed-constexpr",
+      `-I${root}`,
+      `-gencode=arch=compute_${architecture},code=sm_${architecture}`,
+    ],
     ...["-Xptxas", "-v,-warn-spills,-warn-lmem-usage", "-Werror", "all-warnings", "-cubin", "-o", "/dev/null", source],
   ];
   const log = await new Promise((done) => {
