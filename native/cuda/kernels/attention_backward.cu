@@ -125,19 +125,15 @@ DEVICE void differentiate(float (&p)[M][N][4], float (&ds)[M][N][4], const float
   const bool masked = distance < 16 * M - 1;  // the strip's first query does not see the warp's last key
   UNROLL
   for (int n = 0; n < N; n++) {
+    const Vector<float, 2> l = load<2>(lse2 + 8 * n + 2 * t), d = load<2>(delta + 8 * n + 2 * t);
     UNROLL
-    for (int odd = 0; odd < 2; odd++) {
-      const int query = 8 * n + 2 * t + odd;
-      const float l = lse2[query], d = delta[query];
+    for (int m = 0; m < M; m++) {
       UNROLL
-      for (int m = 0; m < M; m++) {
-        UNROLL
-        for (int half = 0; half < 2; half++) {
-          float &weight = p[m][n][2 * half + odd], &grad = ds[m][n][2 * half + odd];
-          weight = exp2_fast(weight * c - l);
-          if (masked && 16 * m + 8 * half + g > distance + query) weight = 0.0f;
-          grad = weight * (grad - d);
-        }
+      for (int e = 0; e < 4; e++) {
+        float weight = exp2_fast(p[m][n][e] * c - l[e % 2]);
+        if (masked && 16 * m + e / 2 * 8 + g > distance + 8 * n + 2 * t + e % 2) weight = 0.0f;
+        p[m][n][e] = weight;
+        ds[m][n][e] = weight * (ds[m][n][e] - d[e % 2]);
       }
     }
   }

@@ -28,11 +28,13 @@ DEVICE void fetch_rows(AttentionTile<Rows, D>& tile, const HeadRows<const bf16>&
   constexpr int kRowsAtOnce = Threads / kLanes;
   const int chunk = static_cast<int>(threadIdx.x) % kLanes, first = static_cast<int>(threadIdx.x) / kLanes;
   if (chunk >= kChunks) return;
+  const bf16* from = rows.first + first * rows.stride + 8 * chunk;  // may lie past the end: then nothing is read
   UNROLL
-  for (int r = first; r < (Rows + kRowsAtOnce - 1) / kRowsAtOnce * kRowsAtOnce; r += kRowsAtOnce) {
+  for (int pass = 0; pass < (Rows + kRowsAtOnce - 1) / kRowsAtOnce; pass++) {
+    const int r = first + pass * kRowsAtOnce;
     if (Rows % kRowsAtOnce != 0 && r >= Rows) break;
-    const bool inside = r < rows.count;
-    copy_async_16(&tile.at[r][8 * chunk], rows.first + (inside ? r * rows.stride : 0) + 8 * chunk, inside ? 16 : 0);
+    copy_async_16(&tile.at[r][8 * chunk], from, r < rows.count ? 16 : 0);
+    from += kRowsAtOnce * rows.stride;
   }
 }
 
