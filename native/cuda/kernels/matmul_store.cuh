@@ -35,10 +35,7 @@ DEVICE void store_sums(const Output& out, int64_t split, int64_t row, int64_t co
   Floats<N> total;
   UNROLL
   for (int i = 0; i < N; i++) total[i] = sums[i] + to_float(addend[i]);
-  if constexpr (N == kVector<T>)
-    store_global(to, pack<T>(total));
-  else
-    store<N>(to, pack<T>(total));
+  store_global<N>(to, pack<T>(total));
 }
 
 constexpr int kReduceThreads = 256;
