@@ -99,6 +99,16 @@ export class Dataset {
     throw new RangeError(`document ${index} is not in 0..${this.documents - 1}`);
   }
 
+  /** Tokens before document `index`. */
+  async documentStart(index: number): Promise<number> {
+    let first = 0;
+    for (const shard of this.shards) {
+      if (index < first + shard.documents) return shard.first + (await shard.documentStart(index - first));
+      first += shard.documents;
+    }
+    return this.tokens;
+  }
+
   /** Checks every byte. @throws ThalwegError CORRUPT_DATA naming the file and the damaged place */
   async verify(): Promise<void> {
     for (const shard of [...this.shards, ...this.entropies]) await shard.verify();

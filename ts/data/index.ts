@@ -14,5 +14,13 @@ export { type BlockPlace, MixtureOrder, type MixtureSource, type MixtureStage } 
 export { Permutation } from "./order.ts";
 export { type PrepareOptions, type PrepareProgress, type PrepareSummary, prepare } from "./prepare.ts";
 export { listFiles, type ReadOptions, readDocuments } from "./readers/index.ts";
+export { mergeDatasets, type ReshapeOptions, splitDataset } from "./reshape.ts";
 export type { DatasetManifest } from "./shards.ts";
+export {
+  type SyntheticDocument,
+  type SyntheticKind,
+  type SyntheticSource,
+  synthesize,
+  syntheticSource,
+} from "./synthetic/index.ts";
 export { loadTokenizer, type TokenBatch, type Tokenizer } from "./tokenizers/index.ts";

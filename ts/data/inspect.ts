@@ -72,7 +72,9 @@ function rowsOf(manifest: DatasetManifest): [string, string][] {
     ["shards", `${manifest.shards.length}, ${number(bytes)} bytes`],
     ["tokenizer", `${tokenizer.name}, ${number(tokenizer.vocabSize)} ids, ${tokenizer.hash.slice(0, 12)}`],
     ["split", `by ${split.by}, fraction ${split.fraction}, seed ${split.seed}`],
+    ["entropies", manifest.shards.some((shard) => shard.entropy) ? "of each token" : "none"],
     ["inputs", manifest.inputs.join(" ")],
+    ["inputs.jsonl", manifest.inputsHash === null ? "none" : manifest.inputsHash.slice(0, 16)],
     [
       "read",
       Object.entries(counts)

@@ -103,6 +103,12 @@ export class OpenShard {
     return tokens;
   }
 
+  /** Tokens of this shard before a document. */
+  async documentStart(index: number): Promise<number> {
+    if (index === 0) return 0;
+    return Number((await this.bytes(this.layout.indexOffset + (index - 1) * 8, 8)).readBigUInt64LE(0));
+  }
+
   /** Checks every byte. @throws ThalwegError CORRUPT_DATA naming the damaged place */
   async verify(): Promise<void> {
     for (let block = 0; block < this.layout.blocks; block++) {

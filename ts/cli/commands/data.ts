@@ -111,7 +111,96 @@ const inspectCommand = defineCommand({
   },
 });
 
+const synthesizeCommand = defineCommand({
+  command: "synthesize <language>",
+  describe: "Make data of known statistics, each token with its true entropy beside it",
+  positionals: {
+    language: {
+      choices: ["bigram", "facts", "hierarchical"] as const,
+      demandOption: true,
+      describe:
+        "bigram: certain and uncertain symbols; facts: facts among choices; hierarchical: chains on two levels.",
+    },
+  },
+  options: {
+    out: { type: "string", demandOption: true, describe: "Folder to make; gets train/ and validation/." },
+    tokens: { type: "number", default: 1_000_000, describe: "Tokens of training data, about." },
+    "validation-tokens": { type: "number", describe: "Default: a twentieth of that." },
+    seed: { type: "number", default: 0, describe: "Seed of the language and its documents." },
+    vocab: { type: "number", describe: "Symbols of bigram (64) and hierarchical (24)." },
+    certain: { type: "number", describe: "Share of certain symbols of bigram (0.5)." },
+    people: { type: "number", describe: "People of facts (256)." },
+    topics: { type: "number", describe: "Topics of hierarchical (8)." },
+    overwrite: { type: "boolean", default: false, describe: "Replace an existing output." },
+    json: jsonOption,
+  },
+  examples: [["$0 data synthesize bigram --out data/bigram", "then train with data.train=data/bigram"]],
+  run: async (args) => {
+    const { syntheticSource, synthesize } = await import("../../data/synthetic/index.ts");
+    const source = syntheticSource(args.language, {
+      seed: args.seed,
+      ...given("vocab", args.vocab),
+      ...given("certain", args.certain),
+      ...given("people", args.people),
+      ...given("topics", args.topics),
+    });
+    const { tokens, overwrite, out: output } = args;
+    const sizes = { tokens, ...given("validationTokens", args["validation-tokens"]) };
+    const made = await synthesize({ source, output, overwrite, ...sizes });
+    if (args.json) return printJson({ ...made, entropyRate: source.entropyRate });
+    const rate = source.entropyRate === null ? "" : `, entropy rate ${source.entropyRate.toFixed(6)}`;
+    print(
+      `${args.out}: ${made.train.tokens} and ${made.validation.tokens} tokens; mean entropy ${made.meanEntropy.toFixed(6)} nats per token with ends${rate}`,
+    );
+  },
+});
+
+const mergeCommand = defineCommand({
+  command: "merge <datasets..>",
+  describe: "One dataset of the documents of several, in order",
+  positionals: {
+    datasets: { type: "string", array: true, demandOption: true, describe: "Folders with dataset.json." },
+  },
+  options: {
+    out: { type: "string", demandOption: true, describe: "Folder to make." },
+    "shard-tokens": { type: "number", describe: "Tokens of a shard, about. Default: 2^27." },
+    overwrite: { type: "boolean", default: false, describe: "Replace an existing output." },
+  },
+  run: async (args) => {
+    const { mergeDatasets } = await import("../../data/reshape.ts");
+    const options = { overwrite: args.overwrite, ...given("shardTokens", args["shard-tokens"]) };
+    const { documents, tokens, shards } = await mergeDatasets(args.datasets, args.out, options);
+    print(`${args.out}: ${documents} documents, ${tokens} tokens in ${shards.length} shards`);
+  },
+});
+
+const splitCommand = defineCommand({
+  command: "split <dataset>",
+  describe: "A dataset in parts of about equal size, each of whole documents",
+  positionals: { dataset: { type: "string", demandOption: true, describe: "Folder with a dataset.json." } },
+  options: {
+    out: { type: "string", demandOption: true, describe: "Folder to make; gets part-00/, part-01/, ..." },
+    parts: { type: "number", demandOption: true, describe: "How many." },
+    "shard-tokens": { type: "number", describe: "Tokens of a shard, about. Default: 2^27." },
+    overwrite: { type: "boolean", default: false, describe: "Replace an existing output." },
+  },
+  run: async (args) => {
+    const { splitDataset } = await import("../../data/reshape.ts");
+    const options = { overwrite: args.overwrite, ...given("shardTokens", args["shard-tokens"]) };
+    const made = await splitDataset(args.dataset, args.out, args.parts, options);
+    print(
+      made.map((part) => `${args.out}/${part.name}: ${part.documents} documents, ${part.tokens} tokens`).join("\n"),
+    );
+  },
+});
+
 const given = <K extends string, V>(key: K, value: V | undefined) =>
   (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
 
-export const data = defineGroup("data", "Prepare and inspect token data", [prepareCommand, inspectCommand]);
+export const data = defineGroup("data", "Prepare and inspect token data", [
+  prepareCommand,
+  inspectCommand,
+  synthesizeCommand,
+  mergeCommand,
+  splitCommand,
+]);
