@@ -42,7 +42,15 @@ export class HierarchicalSource implements SyntheticSource {
 
   /** @throws ThalwegError BAD_OPTION for numbers that make no language */
   constructor(options: HierarchicalOptions = {}) {
-    const { seed = 0, topics = 8, topicBranches = 3, vocab = 24, symbolBranches: branches = 3, segment = 31, segments = 32 } = options;
+    const {
+      seed = 0,
+      topics = 8,
+      topicBranches = 3,
+      vocab = 24,
+      symbolBranches: branches = 3,
+      segment = 31,
+      segments = 32,
+    } = options;
     const within = (value: number, low: number, high: number) =>
       Number.isInteger(value) && value >= low && value <= high;
     const fits = within(topics, 2, 26) && within(topicBranches, 1, topics) && within(vocab, 2, mostSymbols);
