@@ -78,7 +78,7 @@ async function train(device: DeviceChoice, precision: "f32" | "bf16", steps: num
   const losses: number[] = [];
   for (let step = 0; step < steps; step++) {
     const tokens = randomBatch(model.vocab, 2 * batch, length, 7, step % 3); // few batches, so that there is much to learn
-    losses.push((await machine.step(tokens, step, 3e-3, new AbortController().signal))!.loss);
+    losses.push((await machine.step(tokens, step, { lr: 3e-3 }, new AbortController().signal))!.loss);
   }
   await engine.dispose();
   return losses;
@@ -141,7 +141,7 @@ test("a token outside the vocabulary is refused before anything of the step is d
   const before = await module.read("param/model.norm.weight");
   const good = randomBatch(model.vocab, batch, length, 3, 0);
   const bad = { ...good, tokens: Int32Array.from(good.tokens, (v, i) => (i === 7 ? model.vocab : v)) };
-  await t.throwsAsync(machine.step(bad, 0, 1e-2, new AbortController().signal), {
+  await t.throwsAsync(machine.step(bad, 0, { lr: 1e-2 }, new AbortController().signal), {
     code: "BAD_INPUT",
     message: /token 61 in row 7 is not below the vocabulary size 61/,
   });
@@ -155,7 +155,7 @@ test("a non-finite gradient stops all later updates, on the device itself", asyn
   await module.write("param/model.norm.weight", new Float32Array(model.dim).fill(Number.NaN));
   const before = await module.read("param/model.embed_tokens.weight");
   for (const step of [0, 1])
-    t.is((await machine.step(randomBatch(model.vocab, batch, length, 3, step), step, 1e-2, signal))!.status, 1);
+    t.is((await machine.step(randomBatch(model.vocab, batch, length, 3, step), step, { lr: 1e-2 }, signal))!.status, 1);
   t.deepEqual(await module.read("param/model.embed_tokens.weight"), before);
   await engine.dispose();
 });

@@ -1,5 +1,6 @@
 import test from "ava";
 import { exitCodeOf } from "../../ts/base/errors.ts";
+import { adamDefaults } from "../../ts/optim/adamw.ts";
 import { DetectorSet } from "../../ts/train/detectors.ts";
 import { type LoopOptions, type SavePoint, TrainingLoop } from "../../ts/train/loop.ts";
 import { planMilestones } from "../../ts/train/milestones.ts";
@@ -19,7 +20,12 @@ function rig(replace: Partial<LoopOptions> = {}) {
   const options: LoopOptions = {
     machine,
     nextBatch: async () => fakeBatch(given++),
-    plan: { schedule, milestones: planMilestones(smallConfig(), schedule, 42), end: 42 },
+    plan: {
+      schedule,
+      scalarsAt: (step) => ({ ...adamDefaults, lr: schedule.valueAt(step) }),
+      milestones: planMilestones(smallConfig(), schedule, 42),
+      end: 42,
+    },
     from: { step: 0, tokens: 0, cursor: { position: 0, offset: 0 }, evaluated: true },
     logEvery: 1,
     peakFlops: 1e9,

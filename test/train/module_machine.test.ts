@@ -19,7 +19,7 @@ test("an engine that is disposed while steps are under way leaves no rejection u
   const machine = new ModuleMachine(module, built, adamDefaults);
   const batch = randomBatch(256, 4, 128, 1, 0);
   const never = new AbortController().signal;
-  const steps = Array.from({ length: 20 }, (_, i) => machine.step(batch, i, 1e-3, never));
+  const steps = Array.from({ length: 20 }, (_, i) => machine.step(batch, i, { lr: 1e-3 }, never));
   const settled = Promise.allSettled(steps);
   await steps[0];
   await engine.dispose();

@@ -2,6 +2,7 @@ import test from "ava";
 import { exitCodeOf } from "../../ts/base/errors.ts";
 import { buildModule } from "../../ts/model/build.ts";
 import { adamw } from "../../ts/optim/adamw.ts";
+import { buildScalars } from "../../ts/schedule/scalars.ts";
 import { dryRun } from "../../ts/train/dryrun.ts";
 import { checkMicroBatch, chooseMicroBatch } from "../../ts/train/microbatch.ts";
 import { planMilestones } from "../../ts/train/milestones.ts";
@@ -113,7 +114,16 @@ test("a dry run counts parameters, memory, FLOPs, tokens, epochs, checkpoints an
     update: adamw({ groups: groupRules(config.optimizer.groups) }),
   });
   const engine = { packedBytes: 1000, workspaceBytes: 500 };
-  const run = dryRun({ ...question, config, model, built, engine, microBatch: 2, epochSequences: 84 });
+  const run = dryRun({
+    ...question,
+    scalars: buildScalars(config),
+    config,
+    model,
+    built,
+    engine,
+    microBatch: 2,
+    epochSequences: 84,
+  });
   // 2 embeddings of 257 x 32; per layer 4 x 32 x 32 attention, 3 x 64 x 32 MLP, 2 norms; the final norm.
   const linear = 2 * (4 * 32 * 32 + 3 * 64 * 32) + 257 * 32;
   t.deepEqual(run.parameters.byKind, { embedding: 257 * 32, linear, norm: 5 * 32 });

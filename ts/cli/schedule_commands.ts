@@ -64,6 +64,11 @@ export async function runPlan({ config, overrides, rate, json }: PlanArguments):
       "BAD_CONFIG",
       `${config} has no schedule.lr.wsd_s, whose budgets and decays are what is planned. Say them: schedule.lr.wsd_s.budgets=[300,600,1200]`,
     );
+  if (loaded.config.schedule.batch !== undefined)
+    throw new ThalwegError(
+      "BAD_CONFIG",
+      `${config} has a schedule.batch; plans count steps of one size. Leave it out.`,
+    );
   const { dryRun } = await planFromConfig(loaded.config);
   const flops = dryRun.flopsPerToken * dryRun.tokensPerStep;
   const { tokensPerStep, sequences, checkpointBytes } = dryRun;
@@ -101,7 +106,6 @@ export async function runShow({ configs, vs, svg, csv, json }: ShowArguments): P
     ? showSchedule(named[0]!.schedule, {
         name: named[0]!.name,
         steps: named[0]!.steps ?? null,
-        tokensPerStep: only!.config.batch.tokens,
       })
     : compareSchedules(named);
   if (svg) await writeFileAtomic(svg, shown.svg);

@@ -200,9 +200,22 @@ const common = {
     .describe("Decays that cut in at a step, in order; `thalweg decay` writes them."),
 };
 
+interface Ruled extends Partial<Record<(typeof scheduleShapes)[number], unknown>> {
+  warmup?: unknown;
+}
+
+/** Exactly one shape, and no warm-up beside one that has its own. */
+function shapeRules(spec: Ruled, context: z.RefinementCtx): void {
+  exactlyOne(scheduleShapes)(spec, context);
+  if (spec.warmup === 0) return;
+  for (const own of ["one_cycle", "range_test", "table", "follow_lr"] as const)
+    if (spec[own] !== undefined)
+      context.addIssue({ code: "custom", path: ["warmup"], message: `no warm-up beside ${own}, which has its own` });
+}
+
 /**
- * How one scalar changes over a run: a peak, a warm-up, and exactly one shape. New shapes are new keys here and a builder
- * in ts/schedule/shapes.ts.
+ * How the learning rate changes over a run: a peak, a warm-up, and exactly one shape. New shapes are new keys here and a
+ * builder in ts/schedule/shapes.ts.
  */
 export const scheduleSchema = z
   .strictObject({
@@ -210,13 +223,36 @@ export const scheduleSchema = z
     ...common,
     ...shapes,
   })
-  .superRefine(exactlyOne(scheduleShapes))
-  .superRefine((spec, context) => {
-    if (spec.warmup === 0) return;
-    for (const own of ["one_cycle", "range_test", "table", "follow_lr"] as const)
-      if (spec[own] !== undefined)
-        context.addIssue({ code: "custom", path: ["warmup"], message: `no warm-up beside ${own}, which has its own` });
-  });
+  .superRefine(shapeRules);
+
+/** The same for a scalar of the optimizer, whose value there is the peak unless one is said. */
+export const scalarSchema = z
+  .strictObject({
+    peak: z.number().positive().optional().describe("The highest value. Default: the one in `optimizer`."),
+    ...common,
+    ...shapes,
+  })
+  .superRefine(shapeRules)
+  .meta({ id: "scalar" });
+
+/** Sizes of a step over a run, and what they do to the learning rate. */
+export const batchScheduleSchema = z.strictObject({
+  stages: z
+    .array(
+      z.strictObject({
+        at: durationSchema.describe("Finished updates from which it holds, or tokens or sequences read by then."),
+        sequences: z.int().positive().describe("Sequences in a step from then on."),
+      }),
+    )
+    .min(1)
+    .describe("Later sizes, in order; `batch` says the first."),
+  lr: z
+    .enum(["keep", "sqrt", "linear"])
+    .default("keep")
+    .describe("What the learning rate does: keep, or grow with the square root of the batch, or with the batch."),
+});
+export type BatchScheduleSpec = z.output<typeof batchScheduleSchema>;
 
 export type ScheduleSpec = z.output<typeof scheduleSchema>;
 export type ScheduleSpecInput = z.input<typeof scheduleSchema>;
+export type ScalarSpec = z.output<typeof scalarSchema>;

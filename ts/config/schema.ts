@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { deviceChoices } from "../base/device.ts";
 import { bytesSchema } from "./quantities.ts";
-import { scheduleSchema } from "./schedule_schema.ts";
+import { batchScheduleSchema, scalarSchema, scheduleSchema } from "./schedule_schema.ts";
 
 const count = z.int().nonnegative();
 const atLeastOne = z.int().positive();
@@ -224,7 +224,14 @@ export const runSchema = z.strictObject({
   batch: batch.describe("How much a step reads."),
   optimizer: optimizer.prefault({}).describe("AdamW with the paper's defaults."),
   schedule: z
-    .strictObject({ lr: scheduleSchema.describe("Learning rate.") })
+    .strictObject({
+      lr: scheduleSchema.describe("Learning rate."),
+      weightDecay: scalarSchema.optional().describe("Weight decay. Default: optimizer.weightDecay throughout."),
+      beta1: scalarSchema.optional().describe("Decay of the first moment. Default: optimizer.beta1 throughout."),
+      beta2: scalarSchema.optional().describe("Decay of the second moment. Default: optimizer.beta2 throughout."),
+      clip: scalarSchema.optional().describe("Largest gradient norm. Default: optimizer.clip throughout."),
+      batch: batchScheduleSchema.optional().describe("Sequences in a step. Default: those of `batch` throughout."),
+    })
     .describe("Scalars that change over the run."),
   steps: z
     .union([atLeastOne, z.literal("open")], 'a number of steps, "open" or null')

@@ -28,6 +28,9 @@ export interface AdamScalars {
   lr: number;
   beta1: number;
   beta2: number;
+  /** Product of the betas of all updates so far, this one included, where they change. Default: the power of a constant. */
+  beta1Product?: number;
+  beta2Product?: number;
   eps: number;
   weightDecay: number;
   /** Largest global gradient norm; 0 = no clipping. */
@@ -53,8 +56,8 @@ export function adamScalars(s: AdamScalars): Float32Array {
     beta1,
     beta2,
     eps,
-    bias1: 1 / (1 - beta1 ** t),
-    bias2: 1 / (1 - beta2 ** t),
+    bias1: 1 / (1 - (s.beta1Product ?? beta1 ** t)),
+    bias2: 1 / (1 - (s.beta2Product ?? beta2 ** t)),
     weightDecay,
     clip,
     lossScale,

@@ -37,7 +37,8 @@ function endsOf(shape: Partial<Pick<WsdS, "budgets" | "ends" | "cycles" | "doubl
     const key = shape.budgets === undefined ? "ends" : "budgets";
     const pathOf = (k: number) => [...path, key, k];
     const steps = listed.map((duration, k) => {
-      if (parseDuration(duration)?.unit !== "share" || key === "ends") return stepsOf(duration, measures, pathOf(k));
+      if (parseDuration(duration)?.unit !== "share" || key === "ends")
+        return stepsOf(duration, measures, pathOf(k), true);
       const own = formatPath(pathOf(k));
       throw new ConfigError(
         pathOf(k),
@@ -49,7 +50,7 @@ function endsOf(shape: Partial<Pick<WsdS, "budgets" | "ends" | "cycles" | "doubl
   if (shape.doubling !== undefined) {
     const { count, ratio } = shape.doubling;
     const pathOf = () => [...path, "doubling"];
-    const last = stepsOf(shape.doubling.last, measures, [...path, "doubling", "last"]);
+    const last = stepsOf(shape.doubling.last, measures, [...path, "doubling", "last"], true);
     const steps = Array.from({ length: count }, (_, k) => Math.round(last / ratio ** (count - 1 - k)));
     return increasing({ steps, nominal: context.spec.wsd_s !== undefined, pathOf });
   }

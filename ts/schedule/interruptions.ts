@@ -6,13 +6,13 @@ import { type Segment, segmentValue } from "./segment.ts";
 const laws = ["constant", "half_life", "root_law", "root_law_above", "power_law"];
 
 /** What a segment does before step `at`, as a segment that ends there. */
-function headOf(segment: Segment, at: number): Segment {
+export function headOf(segment: Segment, at: number): Segment {
   const span = laws.includes(segment.curve) ? segment.span : (segment.span ?? segment.end! - segment.start);
   return segment.end !== null && segment.end <= at ? segment : { ...segment, end: at, span };
 }
 
 /** What a segment does from step `at` on, `later` steps later. */
-function tailOf(segment: Segment, at: number, later: number): Segment {
+export function tailOf(segment: Segment, at: number, later: number): Segment {
   const passed = Math.max(0, at - segment.start);
   const span =
     laws.includes(segment.curve) || passed === 0 ? segment.span : (segment.span ?? segment.end! - segment.start);

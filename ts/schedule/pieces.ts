@@ -38,7 +38,7 @@ export function floorOf(level: Level, { spec }: Context, path: ConfigPath, peak 
 /** The end of a shape that has one: its `steps`, or the run's. */
 export function endOf(steps: number | string | undefined, { measures, path }: Context): number {
   const own = [...path, "steps"];
-  if (steps !== undefined) return atLeastOneStep(stepsOf(steps, measures, own), own);
+  if (steps !== undefined) return atLeastOneStep(stepsOf(steps, measures, own, true), own);
   if (measures.totalSteps !== null) return measures.totalSteps;
   throw new ConfigError(
     own,
@@ -64,7 +64,7 @@ export function warmup(
 ): { steps: number; segments: Segment[] } {
   const own = [...path.slice(0, -1), "warmup"];
   const given = typeof spec.warmup === "object" ? spec.warmup : { steps: spec.warmup, shape: "linear" as const };
-  const steps = stepsOf(given.steps, { ...measures, totalSteps: total }, own);
+  const steps = stepsOf(given.steps, { ...measures, totalSteps: total }, own, true);
   if (limit !== null && steps > limit)
     throw new ConfigError(
       own,

@@ -1,5 +1,6 @@
 import { type LoadedConfig, located } from "../config/load.ts";
-import { buildSchedule, runSteps, type Schedule } from "./schedule.ts";
+import { buildScalars } from "./scalars.ts";
+import type { Schedule } from "./schedule.ts";
 
 /** The schedule of a run and how long it runs. */
 export interface RunPlan {
@@ -9,7 +10,7 @@ export interface RunPlan {
 }
 
 /**
- * Builds the learning-rate schedule of a loaded config. FLOPs of a step are needed for durations in FLOPs only: the model is
+ * Builds the scalars of a loaded config, of which the learning rate says how long it runs. FLOPs of a step are needed for durations in FLOPs only: the model is
  * not known on this floor. Throws ConfigError with the file and line of the culprit.
  */
 export function planRun(
@@ -18,12 +19,7 @@ export function planRun(
 ): RunPlan {
   const { config } = loaded;
   return located(loaded, () => {
-    const schedule = buildSchedule(config.schedule.lr, {
-      tokensPerStep: config.batch.tokens,
-      sequencesPerStep: config.batch.sequences,
-      flopsPerStep,
-      totalSteps: config.steps,
-    });
-    return { schedule, steps: runSteps(config.steps, schedule) };
+    const { lr, end } = buildScalars(config, flopsPerStep);
+    return { schedule: lr, steps: end };
   });
 }

@@ -7,6 +7,7 @@ import {
   scheduleSchema,
   scheduleShapes,
 } from "../config/schedule_schema.ts";
+import { type BatchPlan, scaleByBatch } from "./batch.ts";
 import { interrupt } from "./interruptions.ts";
 import type { Budget, Context, Layout } from "./pieces.ts";
 import { type PhaseKind, type Segment, segmentValue } from "./segment.ts";
@@ -46,7 +47,7 @@ export interface Schedule {
   readonly canonical: string;
   /** SHA-256 of `canonical`. */
   readonly hash: string;
-  /** Tokens of one step, where they were given. */
+  /** Tokens of one step, where they were given and never change. */
   readonly tokensPerStep: number | null;
 }
 
@@ -57,6 +58,10 @@ export interface ScheduleOptions {
   sequencesPerStep?: number | null;
   /** FLOPs of one step, for durations in FLOPs. */
   flopsPerStep?: number | null;
+  /** Sizes of the steps, where they change. */
+  batch?: BatchPlan;
+  /** Apply the batch's factor on the learning rate. */
+  scaleByBatch?: boolean;
   /** The learning rate's schedule, for scalars that follow it. */
   lr?: Schedule;
   /** The run's `steps`, for shapes that do not say their own length. "open" is the same as none. */
@@ -77,6 +82,7 @@ export function buildSchedule(input: ScheduleSpecInput, options: ScheduleOptions
     tokensPerStep: options.tokensPerStep ?? null,
     sequencesPerStep: options.sequencesPerStep ?? null,
     flopsPerStep: options.flopsPerStep ?? null,
+    batch: options.batch,
     totalSteps: typeof options.totalSteps === "number" ? options.totalSteps : null,
   };
   const spec = parsed.data;
@@ -85,7 +91,12 @@ export function buildSchedule(input: ScheduleSpecInput, options: ScheduleOptions
   const whole = shape === "follow_lr" ? follow(options.lr, context) : layOut(shape, context);
   let layout = { ...whole, segments: extended(whole.segments, spec.after) };
   for (const [i, cut] of (spec.interruptions ?? []).entries()) layout = interrupt(layout, cut, i, context);
-  return freeze(spec.peak, layout, measures.tokensPerStep);
+  const oneSize = (options.batch?.stages.length ?? 1) === 1;
+  if (!options.scaleByBatch || options.batch === undefined || oneSize)
+    return freeze(spec.peak, layout, oneSize ? measures.tokensPerStep : null);
+  const { stages, lrFactor } = options.batch;
+  const peak = spec.peak * Math.max(...stages.map(({ sequences }) => lrFactor(sequences)));
+  return freeze(peak, { ...layout, segments: scaleByBatch(layout.segments, options.batch) }, null);
 }
 
 function layOut(shape: ShapeName, context: Context): Layout {

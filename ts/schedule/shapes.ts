@@ -141,6 +141,11 @@ function inverseSqrt(shape: NonNullable<ScheduleSpec["inverse_sqrt"]>, context: 
 function powerScheduler(shape: NonNullable<ScheduleSpec["power"]>, context: Context): Layout {
   const { spec, measures, path } = context;
   const { tokensPerStep, sequencesPerStep } = measures;
+  if ((measures.batch?.stages.length ?? 1) > 1)
+    throw new ConfigError(
+      path,
+      `${formatPath(path)} counts tokens by steps of one size, but the batch changes under way.`,
+    );
   if (tokensPerStep === null || sequencesPerStep == null)
     throw new ConfigError(
       path,
@@ -190,7 +195,7 @@ function decayOfPower(
 /** Points as listed, ratios of the peak at steps. The last one holds up to the run's end, or is the end. */
 function table(shape: NonNullable<ScheduleSpec["table"]>, { spec, measures, path }: Context): Layout {
   const points = shape.points.map(([at, ratio], i) => ({
-    at: stepsOf(at, measures, [...path, "points", i, 0]),
+    at: stepsOf(at, measures, [...path, "points", i, 0], true),
     value: ratio * spec.peak,
   }));
   const own = (i: number) => [...path, "points", i];

@@ -173,6 +173,11 @@ class Expander {
     const load = (more: readonly string[]) => this.#load(this.#withPeak([...layers, ...more], name, labels));
     const steps = k === null && !this.#hasEnd(arm) && budgets.length > 0 ? [`steps=${budgets.at(-1)}`] : [];
     const config = await load(steps);
+    if (config.schedule.batch !== undefined)
+      throw new ConfigError(
+        ["schedules", name],
+        `schedules.${name} changes the batch (schedule.batch); a study counts its compute in steps of one size.`,
+      );
     const { schedule: plan, end } = runSchedule(config);
     if (end === null)
       throw new ConfigError(

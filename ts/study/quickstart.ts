@@ -90,7 +90,7 @@ async function control(
     config: {
       ...config,
       name: `constant ${decay.budget + 1}`,
-      schedule: { lr: { peak, warmup, constant: {} } },
+      schedule: { ...config.schedule, lr: { peak, warmup, constant: {} } },
       steps: decay.step,
       checkpoints: { ...config.checkpoints, finalOnly: true },
     },

@@ -97,7 +97,7 @@ export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrain
   for (let step = 0; step < warmup + steps; step++) {
     const tokens = randomBatch(model.vocab, batch, length, seed, step);
     const start = performance.now();
-    const numbers = (await machine.step(tokens, step, 1e-3, never))!;
+    const numbers = (await machine.step(tokens, step, { lr: 1e-3 }, never))!;
     const milliseconds = performance.now() - start;
     options.onStep?.(step, milliseconds, numbers.loss);
     losses.push(numbers.loss);

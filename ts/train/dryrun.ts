@@ -3,6 +3,7 @@ import type { BuiltModule } from "../model/build.ts";
 import type { LlamaConfig } from "../model/llama.ts";
 import { type ParameterKind, parameterElements } from "../model/parameters.ts";
 import { counts } from "../model/presets.ts";
+import type { RunScalars } from "../schedule/scalars.ts";
 import type { Phase, Schedule } from "../schedule/schedule.ts";
 import { planMilestones } from "./milestones.ts";
 import { planWarnings } from "./plan.ts";
@@ -39,6 +40,7 @@ export interface DryRun {
   length: number;
   sequences: number;
   microBatch: number;
+  /** Of the first steps, where the batch changes. */
   tokensPerStep: number;
   steps: number | null;
   tokens: number | null;
@@ -56,7 +58,7 @@ export interface DryRun {
 export interface DryRunInput {
   config: RunConfig;
   model: LlamaConfig;
-  schedule: Schedule;
+  scalars: RunScalars;
   end: number | null;
   built: BuiltModule;
   engine: EngineMemory;
@@ -67,10 +69,11 @@ export interface DryRunInput {
 
 /** Computes the dry run. Pure. */
 export function dryRun(input: DryRunInput): DryRun {
-  const { config, model, schedule, end, built, engine, microBatch, epochSequences } = input;
+  const { config, model, scalars, end, built, engine, microBatch, epochSequences } = input;
+  const schedule = scalars.lr;
   const { memory } = built;
   const tokensPerStep = config.batch.sequences * config.batch.length;
-  const tokens = end === null ? null : end * tokensPerStep;
+  const tokens = end === null ? null : scalars.batch.tokensAt(end);
   const epochTokens = epochSequences === null ? null : epochSequences * config.batch.length;
   const { parameters, nonEmbedding } = counts(model);
   const { io, gradients, optimizer, scratch, scratchByPurpose } = memory;
@@ -104,7 +107,7 @@ export function dryRun(input: DryRunInput): DryRun {
     epochs: tokens === null || epochTokens === null ? null : tokens / epochTokens,
     phases: schedule.phases,
     ...disk(config, schedule, end, parameters),
-    warnings: planWarnings(input),
+    warnings: planWarnings({ ...input, schedule, tokens }),
   };
 }
 

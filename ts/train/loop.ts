@@ -1,5 +1,6 @@
 import { ThalwegError } from "../base/errors.ts";
 import type { Batch } from "../data/loader.ts";
+import type { StepScalars } from "../schedule/scalars.ts";
 import type { Schedule } from "../schedule/schedule.ts";
 import type { DetectorSet } from "./detectors.ts";
 import type { Machine, StepNumbers } from "./machine.ts";
@@ -18,6 +19,8 @@ export interface DataCursor {
 /** What a run does at each step, as far as it can change under way. */
 export interface LoopPlan {
   schedule: Schedule;
+  /** What each update uses, the schedule's value among it. */
+  scalarsAt: (step: number) => StepScalars;
   milestones: MilestonePlan;
   /** Last step; null for an open run. */
   end: number | null;
@@ -26,7 +29,7 @@ export interface LoopPlan {
 export interface LoopOptions {
   machine: Machine;
   /** The next step's batch; null when the data has ended and the policy is to stop. */
-  nextBatch: () => Promise<Batch | null>;
+  nextBatch: (step: number) => Promise<Batch | null>;
   plan: LoopPlan;
   /** Asked before each step: another plan from there on, or null. What came before stays as it was. */
   redirect?: ((step: number) => Promise<LoopPlan | null>) | undefined;
@@ -118,7 +121,7 @@ export class TrainingLoop {
     while (this.#plan.end === null || this.#issued < this.#plan.end) {
       if (signal.aborted) break;
       await this.#turn();
-      const batch = await this.#o.nextBatch();
+      const batch = await this.#o.nextBatch(this.#issued);
       if (batch === null) {
         stoppedBy = "data";
         break;
@@ -148,8 +151,9 @@ export class TrainingLoop {
 
   #issue(batch: Batch): IssuedStep {
     const { machine, signal } = this.#o;
-    const lr = this.#plan.schedule.valueAt(this.#issued);
-    const numbers = machine.step(batch, this.#issued, lr, signal);
+    const scalars = this.#plan.scalarsAt(this.#issued);
+    const { lr } = scalars;
+    const numbers = machine.step(batch, this.#issued, scalars, signal);
     numbers.catch(ignore); // awaited one step later: until then a failure must not count as unhandled
     this.#issued += 1;
     this.#issuedTokens += batch.validTokens;

@@ -1,4 +1,8 @@
 import type { Batch } from "../data/loader.ts";
+import type { StepScalars } from "../schedule/scalars.ts";
+
+/** What an update uses: its learning rate, and whatever else is not as the optimizer has it. */
+export type UpdateScalars = Pick<StepScalars, "lr"> & Partial<StepScalars>;
 
 /** What the device reports of a step. */
 export interface StepNumbers {
@@ -36,7 +40,7 @@ export interface Machine {
    * order of the calls. Resolves with the step's numbers once the update was made; null when `signal` stopped the step
    * at a micro-batch, in which case nothing of it counts.
    */
-  step(batch: Batch, step: number, lr: number, signal: AbortSignal): Promise<StepNumbers | null>;
+  step(batch: Batch, step: number, scalars: UpdateScalars, signal: AbortSignal): Promise<StepNumbers | null>;
   /** Losses of a batch without a gradient. */
   evaluate(batch: Batch): Promise<LossSum>;
   /** Copies weights and optimizer state aside, after everything queued before. */

@@ -4,7 +4,7 @@ import { type IntegerName, integerNames } from "../graph/step_inputs.ts";
 import type { BuiltModule } from "../model/build.ts";
 import { initSpecs, type Parameter, partShape } from "../model/parameters.ts";
 import { type AdamScalars, adamScalars } from "../optim/adamw.ts";
-import type { LossSum, Machine, StateSnapshot, StepNumbers } from "./machine.ts";
+import type { LossSum, Machine, StateSnapshot, StepNumbers, UpdateScalars } from "./machine.ts";
 
 /** What adamScalars needs beside the step, its rate and its tokens. */
 export type OptimizerConstants = Omit<AdamScalars, "step" | "lr" | "lossScale">;
@@ -53,8 +53,13 @@ export class ModuleMachine implements Machine {
     this.#constants = constants;
   }
 
-  async step(batch: Batch, step: number, lr: number, signal: AbortSignal): Promise<StepNumbers | null> {
-    const scalars = adamScalars({ ...this.#constants, step, lr, lossScale: 1 / Math.max(1, batch.validTokens) });
+  async step(batch: Batch, step: number, scheduled: UpdateScalars, signal: AbortSignal): Promise<StepNumbers | null> {
+    const scalars = adamScalars({
+      ...this.#constants,
+      ...scheduled,
+      step,
+      lossScale: 1 / Math.max(1, batch.validTokens),
+    });
     // Micro-batches of two steps must not mix: a step is queued when the one before it is queued whole.
     const queued = this.#queued.then(() => this.#queueStep(batch, scalars, signal));
     this.#queued = queued.catch(() => undefined);

@@ -8,6 +8,8 @@ export interface PlanQuestion {
   schedule: Schedule;
   /** Last step; null for an open run. */
   end: number | null;
+  /** Tokens read until then. Default: steps of one size. */
+  tokens?: number | null;
   /** Training sequences of batch.length in one epoch; null when the data is not known. */
   epochSequences: number | null;
   /** Validation sequences there are; null when not known. */
@@ -48,9 +50,9 @@ function shortDecays({ schedule, config, end }: PlanQuestion): WarningRecord[] {
   );
 }
 
-function repeatedData({ config, end, epochSequences }: PlanQuestion): WarningRecord[] {
+function repeatedData({ config, end, tokens, epochSequences }: PlanQuestion): WarningRecord[] {
   if (epochSequences === null || end === null) return [];
-  const needed = end * config.batch.sequences;
+  const needed = tokens == null ? end * config.batch.sequences : tokens / config.batch.length;
   if (needed <= epochSequences) return [];
   const epochs = needed / epochSequences;
   const most = Math.floor(epochSequences / config.batch.sequences);

@@ -7,7 +7,7 @@ import { decayed, resolveDecay } from "./live_decay.ts";
 import type { LoopPlan } from "./loop.ts";
 import { planMilestones } from "./milestones.ts";
 import type { MetricsRecord } from "./records.ts";
-import { runSchedule } from "./setup.ts";
+import { type PlannedRun, runSchedule } from "./setup.ts";
 import { extendLineage } from "./start.ts";
 
 export interface RedirectOptions {
@@ -17,6 +17,12 @@ export interface RedirectOptions {
   note: (text: string) => void;
   /** The run's plan has changed: run.json is to say so. */
   onTurn: (now: Beginning) => Promise<void>;
+}
+
+/** A run's course as the loop follows it. */
+export function loopPlan({ config, scalars, schedule, end }: PlannedRun): LoopPlan {
+  const milestones = planMilestones(config, schedule, end);
+  return { schedule, end, milestones, scalarsAt: (step) => scalars.at(step) };
 }
 
 /** Steps whose speed says how long a decay of so many hours is. */
@@ -54,18 +60,17 @@ export class Redirect {
       return null;
     }
     await this.#o.onTurn(this.current);
-    const { config, schedule, end } = this.current.plan;
-    return { schedule, end, milestones: planMilestones(config, schedule, end) };
+    return loopPlan(this.current.plan);
   }
 
   #turned(step: number, request: DecayRequest): Beginning {
     const { plan, lineage } = this.current;
     const speeds = this.#speeds.toSorted((a, b) => a - b);
     const tokensPerSecond = speeds[speeds.length >> 1] ?? null;
-    const tokensPerStep = plan.config.batch.tokens;
+    const tokensPerStep = plan.scalars.batch.sequencesAt(step) * plan.config.batch.length;
     const spec = resolveDecay(request, { step, tokensPerStep, tokensPerSecond, now: Date.now() });
     const config = decayed(plan.config, spec);
-    const { schedule, end } = runSchedule(config, plan.model);
+    const { scalars, schedule, end } = runSchedule(config, plan.model);
     this.#o.note(
       `step ${step}: decay ordered, ${spec.steps} steps of shape ${spec.shape}; then ${spec.next.replace("_", " ")}`,
     );
@@ -77,7 +82,11 @@ export class Redirect {
       schedule: schedule.canonical,
       spec,
     };
-    return { ...this.current, plan: { ...plan, config, schedule, end }, lineage: extendLineage(lineage, entry) };
+    return {
+      ...this.current,
+      plan: { ...plan, config, scalars, schedule, end },
+      lineage: extendLineage(lineage, entry),
+    };
   }
 
   #refuse(step: number, message: string): void {

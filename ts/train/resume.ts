@@ -3,6 +3,7 @@ import { canonicalJson } from "../config/canonical.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { LlamaConfig } from "../model/llama.ts";
 import { type Comparison, realisedEqual } from "../schedule/compare.ts";
+import { scalarsIdentity } from "../schedule/scalars.ts";
 import type { Schedule } from "../schedule/schedule.ts";
 import { type Segment, segmentValue } from "../schedule/segment.ts";
 import type { CheckpointState, LineageEntry } from "./checkpoint_state.ts";
@@ -59,6 +60,7 @@ export function decisive({ config, model }: ResolvedConfig): Record<string, unkn
     "batch.sequences": batch.sequences,
     "memory.headChunk": memory.headChunk,
     ...Object.fromEntries(Object.entries(optimizer).map(([field, value]) => [`optimizer.${field}`, value])),
+    ...scalarsIdentity(config),
     seed,
     "data.seed": data.seed,
     "data.onEnd": data.onEnd,

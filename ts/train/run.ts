@@ -11,10 +11,9 @@ import { type LoadedRun, loadRun, peakOf } from "./device.ts";
 import { evaluateSets, validationSet } from "./evaluate.ts";
 import { huggingFaceConfig } from "./hf_config.ts";
 import { type LoopResult, type SavePoint, TrainingLoop } from "./loop.ts";
-import { planMilestones } from "./milestones.ts";
 import { mixtureStages } from "./mixture.ts";
 import { type CheckpointRecord, type EvaluationRecord, METRICS_VERSION, type WarningRecord } from "./records.ts";
-import { Redirect } from "./redirect.ts";
+import { loopPlan, Redirect } from "./redirect.ts";
 import { type Reporter, silentReporter } from "./reporter.ts";
 import { lockRunFolder, writeRunFile } from "./run_folder.ts";
 import { RunLog } from "./run_log.ts";
@@ -126,7 +125,7 @@ async function train(
   log: RunLog,
 ): Promise<LoopResult> {
   const { plan, from, start } = beginning;
-  const { config, schedule, end, dryRun } = plan;
+  const { config, dryRun } = plan;
   const { engine, machine } = loaded;
   const { reporter = silentReporter, signal = new AbortController().signal } = options;
   reporter.start(dryRun, from.step);
@@ -149,8 +148,8 @@ async function train(
   });
   const loop = new TrainingLoop({
     machine,
-    nextBatch: () => loader.next(config.batch.sequences),
-    plan: { schedule, milestones: planMilestones(config, schedule, end), end },
+    nextBatch: (step) => loader.next(plan.scalars.batch.sequencesAt(step)),
+    plan: loopPlan(plan),
     redirect: (step) => redirect.take(step),
     from: { ...from, evaluated: !(own || cutsIn) || log.evaluations.some((e) => e.step === from.step) },
     peakFlops: options.measurePeak === false ? null : await peakOf(engine, plan),

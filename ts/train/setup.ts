@@ -7,7 +7,8 @@ import { buildModule } from "../model/build.ts";
 import type { LlamaConfig } from "../model/llama.ts";
 import { flopsPerToken } from "../model/presets.ts";
 import { adamw } from "../optim/adamw.ts";
-import { buildSchedule, runSteps, type Schedule } from "../schedule/schedule.ts";
+import { buildScalars, type RunScalars } from "../schedule/scalars.ts";
+import type { Schedule } from "../schedule/schedule.ts";
 import { openRunDataIfPresent, type RunData, sequencesIn } from "./datasets.ts";
 import { type DryRun, dryRun, type EngineMemory } from "./dryrun.ts";
 import { checkMicroBatch, chooseMicroBatch } from "./microbatch.ts";
@@ -18,6 +19,7 @@ import type { WarningRecord } from "./records.ts";
 export interface PlannedRun {
   config: RunConfig;
   model: LlamaConfig;
+  scalars: RunScalars;
   schedule: Schedule;
   /** Last step; null for an open run. */
   end: number | null;
@@ -57,16 +59,21 @@ export function dataFacts({ train, sources, validations }: RunData, length: numb
 const flopsOfStep = (config: RunConfig, model: LlamaConfig): number =>
   flopsPerToken(model, config.batch.length) * config.batch.tokens;
 
-/** The learning-rate schedule of a run and its last step. Without the model, durations in FLOPs are refused. */
-export function runSchedule(config: RunConfig, model?: LlamaConfig): { schedule: Schedule; end: number | null } {
-  const schedule = buildSchedule(config.schedule.lr, {
-    tokensPerStep: config.batch.tokens,
-    sequencesPerStep: config.batch.sequences,
-    flopsPerStep: model === undefined ? null : flopsOfStep(config, model),
-    totalSteps: config.steps,
-  });
-  return { schedule, end: runSteps(config.steps, schedule) };
+/** What changes over a run: all its scalars, the learning rate's schedule among them, and its last step. */
+export interface RunCourse {
+  scalars: RunScalars;
+  schedule: Schedule;
+  /** Last step; null for an open run. */
+  end: number | null;
 }
+
+/** Works out what changes over a run. Without the model, durations in FLOPs are refused. */
+export function runSchedule(config: RunConfig, model?: LlamaConfig): RunCourse {
+  const scalars = buildScalars(config, model === undefined ? null : flopsOfStep(config, model));
+  return { scalars, schedule: scalars.lr, end: scalars.end };
+}
+
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
 /** Memory this process may have: that of its container, where one is set, or of the machine. */
 function memoryOfProcess(): number {
@@ -80,7 +87,7 @@ function memoryOfProcess(): number {
  */
 export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions = {}): PlannedRun {
   const model = resolveModel(config.model, { length: config.batch.length, vocab: data.vocab });
-  const { schedule, end: whole } = runSchedule(config, model);
+  const { scalars, schedule, end: whole } = runSchedule(config, model);
   const end = options.until === undefined ? whole : Math.min(options.until, whole ?? options.until);
   const builds = new Map<number, { built: BuiltModule; engine: EngineMemory; plan: DryRun }>();
   const at = (microBatch: number) => {
@@ -88,12 +95,14 @@ export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions
     if (known) return known;
     const built = build(config, model, microBatch);
     const engine = planMemory(built.spec, { device: config.device, threads: config.threads });
-    const plan = dryRun({ config, model, schedule, end, built, engine, microBatch, ...data });
+    const plan = dryRun({ config, model, scalars, end, built, engine, microBatch, ...data });
     builds.set(microBatch, { built, engine, plan });
     return { built, engine, plan };
   };
   const limit = config.memory.limit ?? options.availableBytes ?? 0.9 * memoryOfProcess();
-  const { sequences, length } = config.batch;
+  const { length } = config.batch;
+  // The micro-batch divides every size that a step may have.
+  const sequences = scalars.batch.stages.map((stage) => stage.sequences).reduce(gcd);
   const asked = config.batch.microBatch === "auto" ? options.savedMicroBatch : config.batch.microBatch;
   const needs = (n: number) => at(n).plan.memory.total;
   let microBatch = asked || 1;
@@ -111,6 +120,7 @@ export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions
   return {
     config,
     model,
+    scalars,
     schedule,
     end,
     microBatch,

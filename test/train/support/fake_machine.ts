@@ -1,5 +1,5 @@
 import type { Batch } from "../../../ts/data/loader.ts";
-import type { Machine, StateSnapshot, StepNumbers } from "../../../ts/train/machine.ts";
+import type { Machine, StateSnapshot, StepNumbers, UpdateScalars } from "../../../ts/train/machine.ts";
 
 /** A machine of arithmetic: one weight that each step moves by lr, a loss that falls with it. Steps take a tick. */
 export class FakeMachine implements Machine {
@@ -14,7 +14,7 @@ export class FakeMachine implements Machine {
     this.weight = weight;
   }
 
-  step(_: Batch, step: number, lr: number, signal: AbortSignal): Promise<StepNumbers | null> {
+  step(_: Batch, step: number, { lr }: UpdateScalars, signal: AbortSignal): Promise<StepNumbers | null> {
     this.log.push(`queue ${step}`);
     const done = this.#queue.then(async () => {
       await new Promise((resolve) => setImmediate(resolve));
