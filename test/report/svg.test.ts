@@ -210,3 +210,19 @@ test("numbers are short and readable", (t) => {
   t.deepEqual(tickLabels([1.6, 1.8, 2]), ["1.6", "1.8", "2.0"]);
   t.deepEqual(tickLabels([0, 20000]), ["0", "20k"]);
 });
+
+test("a slow bend is drawn within a sixth of a pixel of every point", (t) => {
+  const points = Array.from({ length: 2000 }, (_, i): Point => [i / 3, 100 * Math.cos(i / 640)]);
+  const drawn = [...pathOf(points).matchAll(/[ML](-?[\d.]+),(-?[\d.]+)/g)].map(
+    (m): Point => [Number(m[1]), Number(m[2])],
+  );
+  t.true(drawn.length < 200, `${drawn.length} points`);
+  for (const [x, y] of points) {
+    const next = drawn.findIndex((p) => p[0] >= x);
+    const k = next < 0 ? drawn.length - 1 : Math.max(1, next);
+    const [[x0, y0], [x1, y1]] = [drawn[k - 1]!, drawn[k]!];
+    const at = y0 + ((y1 - y0) * (x - x0)) / (x1 - x0);
+    // 0.05 of the straightening, 0.05 of rounding to tenths, twice where both ends are rounded.
+    t.true(Math.abs(at - y) < 0.16, `at ${x}: ${at}, ${y}`);
+  }
+});

@@ -54,7 +54,7 @@ export function compareSchedules(list: readonly NamedSchedule[]): ScheduleCompar
     text: `${table(rows)}\n\n${overlay(points, top)}`,
     get svg() {
       return svgFigure({
-        title: rows.map((row) => row.name).join(", "),
+        title: `${rows.length} schedules`,
         xLabel: "step",
         panels: [
           {

@@ -26,14 +26,21 @@ export function thin(points: readonly Point[]): Point[] {
   return kept;
 }
 
-/** Drops points on the straight line between their neighbours, to a twentieth of a pixel. */
+/**
+ * Drops points on the straight line between their neighbours, to a twentieth of a pixel: all that are left out between two
+ * that stay, since a slow bend is straight at each of its points.
+ */
 function straighten(points: readonly Point[]): Point[] {
   const kept: Point[] = [];
+  let last = 0;
   for (const [i, point] of points.entries()) {
     const before = kept.at(-1);
     const after = points[i + 1];
-    if (before && after && distance(before, point, after) < 0.05) continue;
+    let straight = before !== undefined && after !== undefined;
+    for (let k = i; straight && k > last; k--) straight = distance(before!, points[k]!, after!) < 0.05;
+    if (straight) continue;
     kept.push(point);
+    last = i;
   }
   return kept;
 }
