@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { prepare } from "../../ts/data/prepare.ts";
+import { buildScalars } from "../../ts/schedule/scalars.ts";
 import { readMetrics } from "../../ts/train/metrics.ts";
 import { mixtureStages } from "../../ts/train/mixture.ts";
 import type { EvaluationRecord } from "../../ts/train/records.ts";
@@ -77,4 +78,19 @@ test("a run over a mixture evaluates each named set, and stopped anywhere goes o
     code: "BAD_INPUT",
     message: /none/,
   });
+});
+
+test("where the batch changes, stages count the blocks that were read by then", (t) => {
+  const config = smallConfig({
+    data: { train: { a: "a", b: "b" }, weights: { a: 1, b: 1 }, changes: [{ at: 20, weights: { a: 1, b: 3 } }] },
+  });
+  const { batch } = buildScalars({
+    ...config,
+    schedule: { ...config.schedule, batch: { stages: [{ at: 10, sequences: 8 }], lr: "keep" } },
+  });
+  const stages = mixtureStages(config, { budgets: [] }, (step) => batch.tokensAt(step) / config.batch.length);
+  t.deepEqual(
+    stages?.map((stage) => stage.from),
+    [0, 10 * 4 + 10 * 8],
+  );
 });

@@ -6,11 +6,13 @@ type Weights = Readonly<Record<string, number>>;
 
 /**
  * The stages of a run's mixture, in blocks: `data.weights`, then each change from its step on; `at: decay` holds in each
- * decay and gives way to what held outside it. Null without a mixture.
+ * decay and gives way to what held outside it. Null without a mixture. `blocksBy` counts the sequences of the first steps,
+ * where they are not all of one size.
  */
 export function mixtureStages(
   { data, batch }: Pick<RunConfig, "data" | "batch">,
   schedule: Pick<Schedule, "budgets">,
+  blocksBy: (step: number) => number = (step) => step * batch.sequences,
 ): MixtureStage[] | null {
   if (!data.weights) return null;
   const outside: [number, Weights][] = [[0, data.weights]];
@@ -29,7 +31,7 @@ export function mixtureStages(
   const stages: MixtureStage[] = [];
   for (const step of [...steps].sort((a, b) => a - b)) {
     const weights = weightsAt(step);
-    if (weights !== stages.at(-1)?.weights) stages.push({ from: step * batch.sequences, weights });
+    if (weights !== stages.at(-1)?.weights) stages.push({ from: blocksBy(step), weights });
   }
   return stages;
 }

@@ -10,7 +10,7 @@ import { DetectorSet, detectorsOf } from "./detectors.ts";
 import { type LoadedRun, loadRun, peakOf } from "./device.ts";
 import { evaluateSets, validationSet } from "./evaluate.ts";
 import { huggingFaceConfig } from "./hf_config.ts";
-import { type LoopResult, type SavePoint, TrainingLoop } from "./loop.ts";
+import { type DataCursor, type LoopResult, type SavePoint, TrainingLoop } from "./loop.ts";
 import { mixtureStages } from "./mixture.ts";
 import { type CheckpointRecord, type EvaluationRecord, METRICS_VERSION, type WarningRecord } from "./records.ts";
 import { loopPlan, Redirect } from "./redirect.ts";
@@ -133,7 +133,7 @@ async function train(
   warnOfOtherDevice(beginning, engine.info.deviceClass, log);
   const detectors = new DetectorSet(detectorsOf(config.detectors));
   detectors.replay(log.kept);
-  const loader = trainingLoader(data, beginning);
+  let loader = trainingLoader(data, plan, from.cursor);
   const saver = openSaver(options, data, beginning, log);
   const own = start.kind === "resume" && start.own;
   // A decay that begins where the run was forked needs the loss it began with.
@@ -144,7 +144,11 @@ async function train(
     beginning,
     record: (record) => log.record(record),
     note: (text) => reporter.note(text),
-    onTurn: (now) => describeRun(options, now, engine, startedAt),
+    onTurn: (now) => {
+      // A mixture may have other weights in decays.
+      loader = trainingLoader(data, now.plan, { position: loader.position, offset: loader.offset });
+      return describeRun(options, now, engine, startedAt);
+    },
   });
   const loop = new TrainingLoop({
     machine,
@@ -180,12 +184,12 @@ async function train(
   }
 }
 
-function trainingLoader(data: RunData, { plan, from }: Beginning): TokenLoader {
-  const { length } = plan.config.batch;
-  const { seed, onEnd } = plan.config.data;
-  const stages = mixtureStages(plan.config, plan.schedule);
+function trainingLoader(data: RunData, { config, schedule, scalars }: PlannedRun, cursor: DataCursor): TokenLoader {
+  const { length } = config.batch;
+  const { seed, onEnd } = config.data;
+  const stages = mixtureStages(config, schedule, (step) => scalars.batch.tokensAt(step) / length);
   const loader = new TokenLoader(data.sources, { length, seed, onEnd, ...(stages ? { stages } : {}) });
-  loader.seek(from.cursor.position, from.cursor.offset);
+  loader.seek(cursor.position, cursor.offset);
   return loader;
 }
 
