@@ -11,9 +11,9 @@
  * 2023): a block owns a tile of queries and streams the keys and values past it, left to right up to the diagonal:
  *
  *              keys 0  64 128 192          each warp owns 32 rows of the tile:
- *    queries 0   [\]                         S = Q K^T            ldmatrix, mma
- *          128   [ ] [ ] [\]                 P = 2^(c S - max)    in registers; c = scale log2(e)
- *          256   [ ] [ ] [ ] [ ] [\]         O = O + P V          P is its own A fragment
+ *    queries 0   [\] [\]                     S = Q K^T            ldmatrix, mma
+ *          128   [ ] [ ] [\] [\]             P = 2^(c S - max)    in registers; c = scale log2(e)
+ *          256   [ ] [ ] [ ] [ ] [\] [\]     O = O + P V          P is its own A fragment
  *                                           \ masked, the only tiles that compare; right of it nothing is loaded
  *
  * The next tile of K and V is copied into the second of two stages meanwhile: one barrier a tile. The sum of a row is

@@ -25,8 +25,8 @@ HOST_DEVICE constexpr AttentionTiles forward_tiles(int head_dim) {
 }
 
 /** Two accumulators of head_dim columns (dK, dV): 32 rows a warp up to 64 columns, where they take 128 registers and
- * leave room for the scores and gradients of 16 queries (of 32, ptxas spills); 16 rows beyond. In bytes of shared memory
- * read per product at 64 columns: 256; 16 rows with strips of 32 would read 320. */
+ * leave room for the scores and gradients of 16 queries (of 32, ptxas spills); 16 rows beyond. In bytes of shared
+ * memory read per product at 64 columns: 256; 16 rows with strips of 32 would read 320. */
 HOST_DEVICE constexpr AttentionTiles key_value_tiles(int head_dim) {
   if (head_dim <= 48) return {2, 4, 32, 32};
   if (head_dim <= 64) return {2, 4, 64, 16};
