@@ -6,6 +6,7 @@
 #include "native/binding/devices.h"
 #include "native/binding/engine_object.h"
 #include "native/binding/tokenizer_object.h"
+#include "native/binding/trainer_object.h"
 #include "native/text/unicode_tables.h"
 
 namespace thalweg::binding {
@@ -47,6 +48,7 @@ Napi::Value plan_memory_of(const Napi::CallbackInfo& info) {
 Napi::Object define(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", EngineObject::define(env));
   exports.Set("NativeTokenizer", TokenizerObject::define(env));
+  exports.Set("NativeTrainer", TrainerObject::define(env));
   exports.Set("wordEnds", Napi::Function::New<word_ends>(env, "wordEnds"));
   exports.Set("unicodeVersion", text::kUnicodeVersion);
   exports.Set("cpuFeatures", Napi::Function::New<cpu_features>(env, "cpuFeatures"));

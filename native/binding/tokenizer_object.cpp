@@ -97,6 +97,23 @@ Napi::Value batch_object(Napi::Env env, text::EncodedBatch& batch) {
 
 }  // namespace
 
+std::vector<std::string_view> kept_texts(const Napi::Value& value, Request& request) {
+  if (!value.IsArray()) fail("BAD_INPUT", "texts are not an array");
+  const auto given = value.As<Napi::Array>();
+  // The caller may change its array meanwhile: the texts are kept by one of our own.
+  auto kept = Napi::Array::New(value.Env(), given.Length());
+  std::vector<std::string_view> texts;
+  texts.reserve(given.Length());
+  for (uint32_t i = 0; i < given.Length(); i++) {
+    const Napi::Value text = given[i];
+    const Bytes bytes = bytes_of(text, "a text");
+    texts.emplace_back(reinterpret_cast<const char*>(bytes.data), bytes.size);
+    kept[i] = text;
+  }
+  request.keep.push_back(Napi::Persistent(kept.As<Napi::Object>()));
+  return texts;
+}
+
 Napi::Function TokenizerObject::define(Napi::Env env) {
   return DefineClass(env, "NativeTokenizer",
                      {InstanceMethod<&TokenizerObject::encode>("encode"),
@@ -127,22 +144,10 @@ Napi::Value TokenizerObject::encode(Info info) {
 
 Napi::Value TokenizerObject::encode_batch(Info info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    if (!info[0].IsArray()) fail("BAD_INPUT", "texts are not an array");
-    const auto given = info[0].As<Napi::Array>();
-    // The caller may change its array meanwhile: the texts are kept by one of our own.
-    auto kept = Napi::Array::New(info.Env(), given.Length());
-    std::vector<std::string_view> texts;
-    texts.reserve(given.Length());
-    for (uint32_t i = 0; i < given.Length(); i++) {
-      const Napi::Value text = given[i];
-      const Bytes bytes = bytes_of(text, "a text");
-      texts.emplace_back(reinterpret_cast<const char*>(bytes.data), bytes.size);
-      kept[i] = text;
-    }
     auto request = std::make_unique<Request>(info.Env());
-    request->keep.push_back(Napi::Persistent(kept.As<Napi::Object>()));
+    const std::vector<std::string_view> texts = kept_texts(info[0], *request);
     auto batch = std::make_shared<text::EncodedBatch>();
-    request->work = [this, batch, texts = std::move(texts)](const engine::Cancel& cancel) {
+    request->work = [this, batch, texts](const engine::Cancel& cancel) {
       if (!batch_) batch_ = std::make_unique<text::BatchEncoder>(tokenizer_, threads_);
       *batch = batch_->encode(texts, [&] { cancel.poll(); });
     };

@@ -32,6 +32,9 @@ class TokenizerObject : public Napi::ObjectWrap<TokenizerObject> {
   std::unique_ptr<Requests> requests_;         // last: its end joins the thread that uses the members above
 };
 
+/** The texts of an array of Uint8Arrays, which live as long as the request. */
+std::vector<std::string_view> kept_texts(const Napi::Value& value, Request& request);
+
 /** wordEnds(text): where GPT-2's words end in well-formed UTF-8, in bytes; for tests against the regular expression. */
 Napi::Value word_ends(const Napi::CallbackInfo& info);
 

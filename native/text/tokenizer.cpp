@@ -154,8 +154,9 @@ bool Tokenizer::cuts_are_safe() const {
 
 size_t Tokenizer::cut_after(std::string_view text, size_t from) const {
   if (!may_cut_) return text.size();
+  if (spec_.gpt2_words) return gpt2_cut_after(text, from);
   for (size_t i = std::max<size_t>(from, 1); i < text.size(); i++)
-    if ((text[i] == ' ' || (spec_.gpt2_words && text[i] == '\n')) && text[i - 1] >= 'a' && text[i - 1] <= 'z') return i;
+    if (text[i] == ' ' && text[i - 1] >= 'a' && text[i - 1] <= 'z') return i;
   return text.size();
 }
 

@@ -81,4 +81,10 @@ const uint8_t* Gpt2Words::word_end(const uint8_t* p, const uint8_t* end) const {
   return run<CharClass::Other>(next, end);
 }
 
+size_t gpt2_cut_after(std::string_view text, size_t from) {
+  for (size_t i = from > 0 ? from : 1; i < text.size(); i++)
+    if ((text[i] == ' ' || text[i] == '\n') && text[i - 1] >= 'a' && text[i - 1] <= 'z') return i;
+  return text.size();
+}
+
 }  // namespace thalweg::text

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <string_view>
 
 #include "native/text/unicode.h"
 
@@ -22,5 +23,11 @@ class Gpt2Words {
   const uint8_t* space_end(const uint8_t* p, const uint8_t* end) const;
   const CharClasses& classes_ = CharClasses::get();
 };
+
+/**
+ * The first place at or after `from` where a text may be cut in two whose words are those of the whole, or its size:
+ * between a letter a-z and a space or line feed.
+ */
+size_t gpt2_cut_after(std::string_view text, size_t from);
 
 }  // namespace thalweg::text

@@ -60,11 +60,26 @@ export interface NativeTokenizer {
   merges(): Uint32Array;
 }
 
+/** Learns a byte-level BPE vocabulary from GPT-2's words. */
+export interface NativeTrainer {
+  /** Counts the words of texts. */
+  add(texts: readonly Uint8Array[]): Promise<void>;
+  /** Left, right and merged id of each merge, until there are so many new tokens or no pair occurs `least` times. */
+  learn(tokens: number, least: number): Promise<Uint32Array>;
+  /** Tokens learned so far. */
+  learned(): number;
+}
+
 export interface Addon {
   /** The kinds of device this build has: cpu, cuda or simt. */
   deviceKinds: string[];
   NativeEngine: new (device: string, threads: number) => NativeEngine;
   NativeTokenizer: new (spec: NativeTokenizerSpec, threads: number) => NativeTokenizer;
+  /** @param bytes id of each byte, a permutation of 0..255 */
+  NativeTrainer: new (
+    bytes: Uint32Array,
+    threads: number,
+  ) => NativeTrainer;
   /** Where GPT-2's words end in well-formed UTF-8, in bytes. */
   wordEnds(text: Uint8Array): Uint32Array;
   /** Version of Unicode that words and normalization follow. */

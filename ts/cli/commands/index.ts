@@ -13,6 +13,7 @@ import { quickstart } from "./quickstart.ts";
 import { report } from "./report.ts";
 import { schedule } from "./schedule.ts";
 import { study } from "./study.ts";
+import { tokenizer } from "./tokenizer.ts";
 import { train } from "./train.ts";
 import { tune } from "./tune.ts";
 import { watch } from "./watch.ts";
@@ -26,6 +27,7 @@ export const commands: readonly CommandModule[] = [
   evaluate,
   generate,
   data,
+  tokenizer,
   schedule,
   decay,
   merge,
