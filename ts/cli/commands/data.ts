@@ -1,21 +1,21 @@
-import { ExitCode } from "../../base/errors.ts";
+import { ExitCode, ThalwegError } from "../../base/errors.ts";
 import { defineCommand, defineGroup, jsonOption } from "../command.ts";
 import { note, print, printJson } from "../output.ts";
 
 const prepareCommand = defineCommand({
-  command: "prepare <inputs..>",
+  command: "prepare [inputs..]",
   describe: "Turn text into token shards: .txt, .jsonl (.gz, .zst), .parquet, folders, globs, packages:DIR, or -",
   positionals: {
     inputs: {
       type: "string",
       array: true,
-      demandOption: true,
       describe: "Files, folders, globs, - for standard input.",
     },
   },
   options: {
-    out: { type: "string", demandOption: true, describe: "Folder to make; gets train/ and validation/." },
-    tokenizer: { type: "string", default: "bytes", describe: "bytes, gpt2, or a file of GPT-2 ranks." },
+    config: { type: "string", describe: "YAML with inputs, output, tokenizer: configs/data/pile.yaml." },
+    out: { type: "string", describe: "Folder to make; gets train/ and validation/." },
+    tokenizer: { type: "string", describe: "bytes, gpt2, or a file of GPT-2 ranks." },
     field: {
       type: "string",
       describe: "Field of lines or column that holds the text, a.b for inner ones. Default: text.",
@@ -49,16 +49,24 @@ const prepareCommand = defineCommand({
       import("../../report/prepared.ts"),
       import("../../train/signals.ts"),
     ]);
+    const file =
+      args.config === undefined
+        ? null
+        : (await import("../../config/prepare_config.ts")).readPrepareConfig(args.config);
+    const inputs = args.inputs?.length ? args.inputs : (file?.inputs ?? []);
+    const output = args.out ?? file?.output;
+    if (output === undefined)
+      throw new ThalwegError("BAD_OPTION", "no output: name a folder with --out, or a --config");
     using signals = new StopSignals({ onFirst: (name) => note(`${name}: committing, then stopping`) }).install();
     const summary = await prepare({
-      inputs: args.inputs,
-      output: args.out,
-      tokenizer: args.tokenizer,
+      inputs,
+      output,
+      tokenizer: args.tokenizer ?? file?.tokenizer ?? "bytes",
       overwrite: args.overwrite,
-      ...given("field", args.field),
+      ...given("field", args.field ?? file?.field),
       ...given("textSplit", args["text-split"]),
       ...given("validationFraction", args.validation),
-      ...given("validationInputs", args["validation-input"]),
+      ...given("validationInputs", args["validation-input"] ?? file?.validationInputs),
       ...given("splitBy", args["split-by"]),
       ...given("seed", args.seed),
       ...given("maxDocuments", args["max-documents"]),
@@ -67,7 +75,7 @@ const prepareCommand = defineCommand({
       ...given("maxRecordBytes", args["max-record-bytes"]),
       ...given("maxBadShare", args["max-bad-share"]),
       ...given("shardTokens", args["shard-tokens"]),
-      deduplicate: !args["keep-duplicates"],
+      deduplicate: !args["keep-duplicates"] && (file?.deduplicate ?? true),
       restart: args.restart,
       signal: signals.signal,
       onProgress: prepareProgress(process.stderr),
