@@ -13,7 +13,10 @@ const recipes = (within: string) =>
     .sort();
 
 test("each recipe has the size that runs here and the paper's", (t) => {
-  t.deepEqual(recipes(join(folder, "paper")), recipes(folder));
+  t.deepEqual(
+    recipes(join(folder, "paper")),
+    recipes(folder).filter((name) => name !== "quickstart.yaml"),
+  );
   t.true(recipes(folder).length >= 8);
 });
 

@@ -2,15 +2,14 @@ import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ExitCode } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
-import { loadRunConfig } from "../config/load.ts";
-import { budgetRows, budgetTable, medianGain } from "../report/budgets.ts";
-import { curvesSvg } from "../report/curves.ts";
 import { formatPrepared, prepareProgress } from "../report/prepared.ts";
+import { decayTable, medianGain } from "../report/quickstart.ts";
+import { studyReport } from "../report/study_report.ts";
+import { loadStudy } from "../study/load.ts";
 import { quickstart } from "../study/quickstart.ts";
-import { progressReporter } from "../train/progress.ts";
 import { StopSignals } from "../train/signals.ts";
 import { note, print, printJson } from "./output.ts";
-import { version } from "./version.ts";
+import { trainLocally, writeReport } from "./study_command.ts";
 
 const packageFile = (path: string): string => relative(".", fileURLToPath(new URL(`../../${path}`, import.meta.url)));
 
@@ -21,39 +20,35 @@ export async function runQuickstartCommand(args: {
   input: string[] | undefined;
   json: boolean;
 }): Promise<number> {
-  const { config } = await loadRunConfig(args.config ?? packageFile("configs/quickstart.yaml"));
+  const { spec } = await loadStudy(packageFile("configs/studies/quickstart.yaml"));
   using signals = new StopSignals({ onFirst: (name) => note(`${name}: saving, then stopping`) }).install();
+  const { signal } = signals;
   const result = await quickstart({
-    config,
+    spec: { ...spec, base: args.config ?? spec.base },
     folder: args.out,
     inputs: args.input ?? [`packages:${packageFile("node_modules")}`],
-    versions: { thalweg: version(), node: process.versions.node },
-    signal: signals.signal,
+    signal,
     onStage: (text) => note(`\n== ${text}`),
     onPrepare: prepareProgress(process.stderr),
-    reporter: progressReporter({ stream: process.stderr }),
+    train: (plan, store) => trainLocally(plan, store, { jobs: undefined, threads: undefined }, signal),
   });
-  if (result.stopped) return ExitCode.savedRunAgain;
-  const { metrics, controls, prepared, sample } = result;
-  // For the table they are one run: their decays do not overlap.
-  const control = {
-    name: "control",
-    steps: controls.flatMap((c) => c.steps),
-    evaluations: controls.flatMap((c) => c.evaluations),
-  };
-  const rows = budgetRows(metrics, control);
-  const gain = medianGain(rows);
+  if (result === null) return ExitCode.savedRunAgain;
+  const { plan, store, results, decays, prepared, sample } = result;
+  const report = studyReport(plan, results, null);
+  const page = await writeReport(store, report);
   const picture = join(args.out, "curves.svg");
-  await writeFileAtomic(picture, curvesSvg([metrics, ...controls], { title: "Quickstart: WSD-S and its controls" }));
+  await writeFileAtomic(picture, report.figures["curves.svg"]!);
+  const gain = medianGain(decays);
   if (args.json) {
-    printJson({ budgets: rows, medianGain: gain, sample, picture });
+    printJson({ budgets: decays, medianGain: gain, sharing: plan.sharing, sample, picture, report: page });
     return ExitCode.ok;
   }
   print(`\n${formatPrepared(prepared)}\n`);
-  print(budgetTable(metrics, control));
+  print(report.text);
+  print(`\nWSD's decays beside the constant rate from the same weights, over the same data:\n\n${decayTable(decays)}`);
   print(`\nmedian decay drop minus control drop: ${gain?.toFixed(4) ?? "-"} nats per token`);
-  print(`\nsample of the last checkpoint:\n${sample}\n`);
-  print(`loss and learning-rate curves: ${picture}`);
-  print(`try: thalweg generate ${join(args.out, "run")} --prompt "import "`);
+  print(`\nsample of the last weights of WSD-S:\n${sample}\n`);
+  print(`report: ${page}\nloss and learning-rate curves: ${picture}`);
+  print("A demonstration on two seeds at an untuned rate, not a study.");
   return ExitCode.ok;
 }

@@ -5,7 +5,7 @@ import { ExitCode, ThalwegError } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
 import type { StudySpec } from "../config/study_schema.ts";
 import { statusText, studyPlanJson, studyPlanText } from "../report/study_plan.ts";
-import { studyReport } from "../report/study_report.ts";
+import { type StudyReport, studyReport } from "../report/study_report.ts";
 import { type LoadedStudy, loadStudy } from "../study/load.ts";
 import { crewOf, prepareData, runLocally } from "../study/local.ts";
 import { planStudy, type StudyPlan } from "../study/plan.ts";
@@ -86,7 +86,7 @@ export async function runStudyRun(args: FileArguments & { executor: "local" | "s
 }
 
 /** Workers on this machine, with a line for each segment that ends. */
-async function trainLocally(
+export async function trainLocally(
   plan: StudyPlan,
   store: StudyStore,
   asked: Pick<FileArguments, "jobs" | "threads">,
@@ -152,9 +152,8 @@ async function prepareAll(spec: StudySpec, plan: StudyPlan, signal: AbortSignal)
   return made;
 }
 
-/** Writes a study's report into its folder and prints what it found. */
-async function finish(plan: StudyPlan, store: StudyStore, json: boolean): Promise<number> {
-  const report = studyReport(plan, await collectResults(plan, store), await readTuned(store));
+/** Writes a report and its files into the study's folder; returns the page. */
+export async function writeReport(store: StudyStore, report: StudyReport): Promise<string> {
   await mkdir(join(store.folder, "figures"), { recursive: true });
   const page = join(store.folder, "report.html");
   await writeFileAtomic(page, report.html);
@@ -162,6 +161,12 @@ async function finish(plan: StudyPlan, store: StudyStore, json: boolean): Promis
   await writeFileAtomic(join(store.folder, "results.json"), `${JSON.stringify(report.json, null, 1)}\n`);
   for (const [name, svg] of Object.entries(report.figures))
     await writeFileAtomic(join(store.folder, "figures", name), svg);
+  return page;
+}
+
+async function finish(plan: StudyPlan, store: StudyStore, json: boolean): Promise<number> {
+  const report = studyReport(plan, await collectResults(plan, store), await readTuned(store));
+  const page = await writeReport(store, report);
   if (json) printJson({ folder: store.folder, report: page, results: report.json });
   else print(`${report.text}\n\nreport: ${page}`);
   return ExitCode.ok;

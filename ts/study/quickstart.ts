@@ -1,109 +1,113 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ThalwegError } from "../base/errors.ts";
 import { acquireLock } from "../base/lock.ts";
-import type { RunConfig } from "../config/schema.ts";
+import type { StudySpec } from "../config/study_schema.ts";
 import { type PrepareProgress, type PrepareSummary, prepare } from "../data/prepare.ts";
-import { loadRun, type RunMetrics } from "../train/compare.ts";
 import { generateText } from "../train/generate.ts";
-import type { Reporter } from "../train/reporter.ts";
-import { type RunResult, runTraining } from "../train/run.ts";
+import { type PlannedStudyRun, planStudy, type StudyPlan } from "./plan.ts";
+import { collectResults, type StudyCurve, type StudyResults } from "./results.ts";
+import { StudyStore } from "./store.ts";
 
 export interface QuickstartOptions {
-  /** The run: a config with a WSD-S schedule. Its data paths are replaced. */
-  config: RunConfig;
+  /** The study. Its data are replaced by `inputs`. */
+  spec: StudySpec;
   /** Folder that everything goes to; what an earlier quickstart left there is replaced. */
   folder: string;
   /** Text to learn from: inputs of `prepare`. */
   inputs: readonly string[];
-  versions?: Readonly<Record<string, string>> | undefined;
   signal?: AbortSignal | undefined;
   /** Told what is about to happen. */
   onStage: (text: string) => void;
   onPrepare?: ((progress: PrepareProgress) => void) | undefined;
-  reporter: Reporter;
+  /** Trains what a plan lacks; false when a signal ended it. */
+  train: (plan: StudyPlan, store: StudyStore) => Promise<boolean>;
 }
 
 export interface QuickstartResult {
   prepared: PrepareSummary;
-  run: RunResult;
-  metrics: RunMetrics;
-  /** One for each decay; each begins where the run stood before it, evaluated there already. */
-  controls: RunMetrics[];
-  /** Null when a signal stopped it early. */
-  sample: string | null;
-  stopped: boolean;
+  plan: StudyPlan;
+  store: StudyStore;
+  results: StudyResults;
+  decays: QuickstartDecay[];
+  sample: string;
 }
 
-/**
- * One WSD-S run to several budgets with a control for each decay: from the checkpoint before the decay the same steps on
- * the same data, at the peak rate. What the decay gains is its drop less the control's.
- */
-export async function quickstart(options: QuickstartOptions): Promise<QuickstartResult> {
-  const { folder, signal, onStage, reporter, versions } = options;
+/** What a WSD branch gained over the trunk that went on at the constant rate, from the same weights over the same data. */
+export interface QuickstartDecay {
+  readonly budget: number;
+  readonly seed: string;
+  /** Steps at which the branch leaves the trunk, and ends. */
+  readonly start: number;
+  readonly end: number;
+  readonly before: number;
+  readonly after: number;
+  readonly drop: number;
+  /** The control's loss at `end`, and how far it fell meanwhile. */
+  readonly control: number;
+  readonly controlDrop: number;
+}
+
+/** Prepares text, trains a small study and tells what its decays gained. @returns null when a signal stopped it. */
+export async function quickstart(options: QuickstartOptions): Promise<QuickstartResult | null> {
+  const { spec, folder, onStage, signal } = options;
   await mkdir(folder, { recursive: true });
   await using _lock = await acquireLock(join(folder, "quickstart.lock"), { purpose: "quickstart" });
-  for (const part of ["data", "run", "controls"]) await rm(join(folder, part), { recursive: true, force: true });
+  for (const part of ["data", "study"]) await rm(join(folder, part), { recursive: true, force: true });
   onStage("prepare text");
   const data = join(folder, "data");
   const prepared = await prepare({
     inputs: options.inputs,
     output: data,
     tokenizer: "bytes",
+    ...(signal ? { signal } : {}),
     ...(options.onPrepare ? { onProgress: options.onPrepare } : {}),
   });
-  const config = { ...options.config, data: { ...options.config.data, train: data, validation: null } };
-  const runDir = join(folder, "run");
-  onStage("train to all budgets under WSD-S");
-  const common = { versions, signal, reporter };
-  const run = await runTraining({ config, runDir, ...common });
-  const metrics = await loadRun(runDir);
-  const controls: RunMetrics[] = [];
-  for (const decay of run.decays) {
-    if (signal?.aborted) break;
-    onStage(`control of budget ${decay.budget + 1}: the same steps at the peak rate`);
-    const made = await control(options, config, run, decay, common);
-    const start = metrics.evaluations.filter((e) => e.occasion === "pre-decay" && e.budget === decay.budget);
-    controls.push({ ...made, name: "constant rate (control)", evaluations: [...start, ...made.evaluations] });
-  }
-  const stopped = signal?.aborted ?? false;
-  const sample = stopped ? null : await sampleOf(runDir);
-  return { prepared, run, metrics, controls, sample, stopped };
+  const plan = await planStudy({ ...spec, set: { ...spec.set, data: { train: data, validation: null } } });
+  const store = new StudyStore(join(folder, "study"));
+  await store.savePlan(plan);
+  onStage(`train ${plan.segments.length} segments that serve ${plan.runs.length} runs`);
+  if (!(await options.train(plan, store))) return null;
+  const results = await collectResults(plan, store);
+  const chain = plan.runs.find((run) => run.deliverables.length > 1 && !run.control) ?? plan.runs[0]!;
+  return { prepared, plan, store, results, decays: decaysOf(results), sample: await sampleOf(store, chain) };
 }
 
-async function control(
-  { folder }: QuickstartOptions,
-  config: RunConfig,
-  run: RunResult,
-  decay: RunResult["decays"][number],
-  common: Pick<QuickstartOptions, "signal" | "reporter" | "versions">,
-): Promise<RunMetrics> {
-  const before = run.checkpoints.find((c) => c.budget === decay.budget && c.occasion === "pre-decay");
-  if (!before)
-    throw new ThalwegError(
-      "BAD_CONFIG",
-      "the quickstart's config must save checkpoints at decays (checkpoints.atDecays).",
-    );
-  const { peak, warmup } = config.schedule.lr;
-  const runDir = join(folder, "controls", `budget-${decay.budget + 1}`);
-  await runTraining({
-    config: {
-      ...config,
-      name: `constant ${decay.budget + 1}`,
-      schedule: { ...config.schedule, lr: { peak, warmup, constant: {} } },
-      steps: decay.step,
-      checkpoints: { ...config.checkpoints, finalOnly: true },
-    },
-    runDir,
-    forkFrom: join(run.runDir, before.path),
-    measurePeak: false,
-    ...common,
+/** Decays of the runs that have one, are no chain, and whose control was measured at their end. */
+function decaysOf({ curves, rows }: StudyResults): QuickstartDecay[] {
+  return curves.flatMap((curve): QuickstartDecay[] => {
+    const { run } = curve;
+    const [delivered] = run.deliverables;
+    const left = leavesAt(curve);
+    if (run.control || run.deliverables.length !== 1 || left === null) return [];
+    const row = rows.find((r) => r.state === delivered!.state && r.schedule === run.schedule);
+    const before = curve.evaluations.findLast((e) => e.step <= left)?.loss;
+    if (!row || row.loss === null || row.controlLoss === null || before === undefined) return [];
+    return [
+      {
+        budget: delivered!.budget,
+        seed: run.replicate.seed ?? "1",
+        start: left,
+        end: delivered!.step,
+        before,
+        after: row.loss,
+        drop: before - row.loss,
+        control: row.controlLoss,
+        controlDrop: before - row.controlLoss,
+      },
+    ];
   });
-  return loadRun(runDir);
 }
 
-async function sampleOf(runDir: string): Promise<string> {
+/** The last step at the peak, where a decay follows a stable phase; null for a run without one. */
+function leavesAt({ run, steps }: StudyCurve): number | null {
+  const fall = steps.findIndex(({ lr }, i) => i > 0 && lr < steps[i - 1]!.lr);
+  const stable = fall > 1 && steps[fall - 1]!.lr === run.peak && steps[fall - 2]!.lr === run.peak;
+  return stable ? steps[fall - 1]!.step : null;
+}
+
+async function sampleOf(store: StudyStore, run: PlannedStudyRun): Promise<string> {
   const prompt = "export function ";
-  const { text } = await generateText({ path: runDir, prompt, maxTokens: 112, temperature: 0.8, seed: 1 });
+  const path = store.segmentFolder(run.path.at(-1)!);
+  const { text } = await generateText({ path, prompt, maxTokens: 112, temperature: 0.8, seed: 1 });
   return prompt + text;
 }
