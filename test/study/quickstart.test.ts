@@ -30,7 +30,7 @@ test("the quickstart measures each decay against the trunk that goes on, and end
   );
   for (const d of result.decays) {
     const row = result.results.rows.find((r) => r.schedule === "constant" && r.step === d.end)!;
-    t.is(d.control, row.loss);
+    t.is(d.control, row.loss!);
     t.is(d.drop - d.controlDrop, d.control - d.after);
   }
   t.true(Number.isFinite(medianGain(result.decays)!));
