@@ -183,6 +183,7 @@ class Planner {
     const { shape, planned } = known;
     const identity = {
       ...decisive({ config, model: planned.model }),
+      scalars: otherScalars(run),
       microBatch: planned.microBatch,
       data: data.hash ?? config.data.train,
       deviceClass: await deviceClassOf(device),
@@ -222,6 +223,13 @@ class Planner {
     this.#data.set(key, known);
     return known;
   }
+}
+
+/** Scalars beside the learning rate that change over the run. Their specs may be relative to its end, which then counts. */
+function otherScalars({ config, end }: StudyRun): unknown {
+  const { lr: _, ...others } = config.schedule;
+  const changing = Object.values(others).some((spec) => spec !== undefined);
+  return changing ? { ...others, end, steps: config.steps } : null;
 }
 
 /** Runs of one schedule, one experiment, one replicate: those whose branches count for each other's compute. */
