@@ -74,6 +74,7 @@ if (process.argv[1] === import.meta.filename) {
   const failed = results.filter((r) => !r.ok).length;
   console.log(`${results.length - failed} of ${results.length} as on the SIMT machine (${device.device.name})`);
   const at = process.argv.indexOf("--out");
-  if (at > 0) writeFileSync(process.argv[at + 1], `${JSON.stringify({ device: device.device, results }, null, 1)}\n`);
+  const record = { ptxHash: ptxHash(join(import.meta.dirname, "../..")), device: device.device, results };
+  if (at > 0) writeFileSync(process.argv[at + 1], `${JSON.stringify(record, null, 1)}\n`);
   process.exit(failed === 0 ? 0 : 1);
 }

@@ -1,17 +1,10 @@
-import { type DeviceChoice, deviceChoices } from "../base/device.ts";
-import { ThalwegError } from "../base/errors.ts";
 import type { RunConfig } from "../config/schema.ts";
+import { devicePair } from "./device_pair.ts";
 import { print, printJson } from "./output.ts";
 
 /** `inspect program --compare A,B`: a training step of the config's model, command by command. Exit 1 when they differ. */
 export async function comparePrograms(config: RunConfig, devices: string, json: boolean): Promise<void> {
-  const pair = devices.split(",");
-  const known = pair.every((d) => (deviceChoices as readonly string[]).includes(d));
-  if (pair.length !== 2 || !known)
-    throw new ThalwegError(
-      "BAD_OPTION",
-      `--compare is ${JSON.stringify(devices)}, expected two of ${deviceChoices.join(", ")} with a comma between, e.g. cpu,cuda.`,
-    );
+  const pair = devicePair("--compare", devices);
   const [{ planFromConfig }, { compareDevices }, { deviceComparison }, { enginePrecision }] = await Promise.all([
     import("../train/setup.ts"),
     import("../train/compare_devices.ts"),
@@ -22,13 +15,13 @@ export async function comparePrograms(config: RunConfig, devices: string, json: 
   const found = await compareDevices({
     built,
     kinds: ["accumulate", "update"],
-    devices: pair as [DeviceChoice, DeviceChoice],
+    devices: pair,
     vocab: model.vocab,
     batch: microBatch,
     length: config.batch.length,
     optimizer: config.optimizer,
   });
-  const { text, ok } = deviceComparison(found, pair as [string, string], enginePrecision(config.precision));
+  const { text, ok } = deviceComparison(found, pair, enginePrecision(config.precision));
   if (json) printJson(found);
   else print(text);
   if (!ok) process.exitCode = 1;

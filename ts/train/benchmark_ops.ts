@@ -1,3 +1,4 @@
+import type { DeviceChoice } from "../base/device.ts";
 import { median } from "../base/statistics.ts";
 import { Engine } from "../engine/engine.ts";
 import type { Program, ProgramCommand } from "../engine/program.ts";
@@ -17,6 +18,7 @@ export interface BenchOpsOptions {
   /** Training steps measured; a command's time is its median over them. */
   steps?: number | undefined;
   threads?: number | undefined;
+  device?: DeviceChoice | undefined;
 }
 
 /** All commands of a training step with the same op and shapes. */
@@ -38,7 +40,7 @@ export interface OpTiming {
  * gives it.
  */
 export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
-  const { precision = "bf16", batch = 8, steps = 7, threads = 0 } = options;
+  const { precision = "bf16", batch = 8, steps = 7, threads = 0, device = "auto" } = options;
   const base = preset(options.preset ?? "10m");
   const length = options.length ?? Math.min(256, base.maxLength);
   const model = { ...base, maxLength: Math.max(length, base.maxLength) };
@@ -49,7 +51,7 @@ export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
     kinds: ["accumulate", "update"],
     update: adamw(),
   });
-  await using engine = await Engine.create({ threads });
+  await using engine = await Engine.create({ device, threads });
   const module = await engine.load(built.spec);
   for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
   await initializeWeights(module, built.parameters, 1);

@@ -1,4 +1,6 @@
+import { deviceChoices } from "../../base/device.ts";
 import { defineCommand, defineGroup, jsonOption } from "../command.ts";
+import { devicePair } from "../device_pair.ts";
 import { note, print, printJson } from "../output.ts";
 
 const sizes = {
@@ -9,6 +11,8 @@ const sizes = {
   threads: { type: "number", default: 0, describe: "CPU threads; 0 for every CPU allowed." },
   json: jsonOption,
 } as const;
+
+const device = { choices: deviceChoices, default: "auto" as const, describe: "Where the kernels run." };
 
 interface Sizes {
   preset: string;
@@ -32,12 +36,25 @@ const sizesOf = ({ preset, precision, batch, seq, threads, steps }: Sizes) => ({
 const train = defineCommand({
   command: "train",
   describe: "Tokens per second of whole training steps on random tokens",
-  options: { ...sizes, steps: { type: "number", default: 10, describe: "Steps measured." } },
+  options: {
+    ...sizes,
+    device,
+    "micro-batch": { type: "number", describe: "Sequences at a time, a divisor of --batch. Default: all." },
+    recompute: {
+      choices: ["none", "block"] as const,
+      default: "none" as const,
+      describe: "What is computed again in the backward pass, to save memory.",
+    },
+    steps: { type: "number", default: 10, describe: "Steps measured." },
+  },
   run: async (args) => {
     const { benchTrain } = await import("../../train/benchmark.ts");
     const { preset, precision } = args;
     const result = await benchTrain({
       ...sizesOf(args),
+      device: args.device,
+      microBatch: args["micro-batch"],
+      recompute: args.recompute,
       onStep: (step, ms, loss) => note(`step ${step}  ${ms.toFixed(1)} ms  loss ${loss.toFixed(4)}`),
     });
     if (args.json) return printJson(result);
@@ -50,13 +67,13 @@ const train = defineCommand({
 const ops = defineCommand({
   command: "ops",
   describe: "Time, FLOP/s and bandwidth of every kernel of a training step",
-  options: { ...sizes, steps: { type: "number", default: 7, describe: "Steps measured." } },
+  options: { ...sizes, device, steps: { type: "number", default: 7, describe: "Steps measured." } },
   run: async (args) => {
     const [{ benchOps }, { formatTable }] = await Promise.all([
       import("../../train/benchmark_ops.ts"),
       import("../../report/table.ts"),
     ]);
-    const timings = await benchOps(sizesOf(args));
+    const timings = await benchOps({ ...sizesOf(args), device: args.device });
     if (args.json) return printJson(timings);
     const right = (title: string) => ({ title, align: "right" as const });
     const rows = timings.map((t) => [
@@ -70,6 +87,37 @@ const ops = defineCommand({
     ]);
     print(
       formatTable(["op", "shapes", right("calls"), right("ms"), right("GFLOP/s"), right("GB/s"), right("share")], rows),
+    );
+  },
+});
+
+const parity = defineCommand({
+  command: "parity",
+  describe: "Loss curves of the same training run on two devices; exit code 1 when they part",
+  options: {
+    ...sizes,
+    devices: { type: "string", default: "cpu,cuda", describe: "Two devices, the reference first." },
+    steps: { type: "number", default: 200, describe: "Steps trained." },
+    seed: { type: "number", default: 1, describe: "Of the weights and the synthetic text." },
+  },
+  examples: [["thalweg bench parity --devices cpu,cuda --preset 10m --steps 200", "a GPU held against the CPU"]],
+  run: async (args) => {
+    const devices = devicePair("--devices", args.devices);
+    const { trainingParity } = await import("../../train/parity.ts");
+    const result = await trainingParity({
+      ...sizesOf(args),
+      devices,
+      seed: args.seed,
+      onStep: (step, [a, b]) => {
+        if (step % 10 === 0 || step === args.steps - 1)
+          note(`step ${step + 1}/${args.steps}  loss ${a.toFixed(4)} and ${b.toFixed(4)}`);
+      },
+    });
+    if (!result.ok) process.exitCode = 1;
+    if (args.json) return printJson(result);
+    const [mean, largest] = [result.meanDifference, result.largestDifference].map((d) => d.toExponential(1));
+    print(
+      `${args.preset} ${args.precision}, ${result.steps} steps on ${result.deviceClasses.join(" and ")}: losses differ by ${mean} on average (at most ${largest}), ${result.ok ? "within" : "NOT within"} ${result.tolerance}; the loss fell by ${result.fall.toFixed(2)}`,
     );
   },
 });
@@ -116,4 +164,4 @@ const data = defineCommand({
   },
 });
 
-export const bench = defineGroup("bench", "Measure speed", [train, ops, data]);
+export const bench = defineGroup("bench", "Measure speed", [train, ops, parity, data]);

@@ -1,0 +1,208 @@
+// The parts of the suite as jobs: what is run, about how long it takes, what is kept of what it prints.
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { compareAll, readCases } from "../conformance.mjs";
+import { execute, failureOf, jsonLines, testSummary } from "./execute.mjs";
+
+/** The paper's models, their sequences in a step of context 4096. */
+const paperModels = [
+  ["paper-0.1b", 8],
+  ["paper-0.3b", 8],
+  ["paper-0.6b", 4],
+  ["paper-1.2b", 4],
+];
+const benchGroups = { memory: 60, matmul: 200, attention: 90 };
+
+const thalweg = (place, args) => [process.execPath, [join(place.root, "dist/cli/main.js"), ...args]];
+
+/** One JSON document from a command's output, with its command line; throws with what it said instead. */
+function measured(place, command, args, options, lastLine = false) {
+  const r = execute(place.root, command, args, { ...options, env: { ...place.env, ...options.env } });
+  if (r.status !== 0) throw Object.assign(new Error(failureOf(r)), { status: r.status });
+  return { ...JSON.parse(lastLine ? r.out.trim().split("\n").at(-1) : r.out), command: r.command };
+}
+
+export function conformanceJobs(place) {
+  const run = (seconds) => {
+    // On the host the second run is under another schedule of the machine: what does not depend on it agrees too.
+    const gpuEnv = place.tiny ? { THALWEG_SIMT_SCHEDULE: "31" } : {};
+    const [host, gpu] = [
+      execute(place.root, place.hostConformance, [], { seconds }),
+      execute(place.root, place.gpuConformance, [], { seconds, env: gpuEnv }),
+    ];
+    for (const r of [host, gpu]) if (r.status !== 0) throw new Error(`${r.command}: ${failureOf(r)}`);
+    const cases = compareAll(readCases(host.out), readCases(gpu.out));
+    const failed = cases.filter((c) => !c.ok);
+    return {
+      ok: failed.length === 0,
+      ...(failed.length > 0 ? { error: failed.map((c) => `${c.name}: ${c.detail}`).join("\n") } : {}),
+      commands: [host.command, gpu.command],
+      cases,
+    };
+  };
+  return [{ name: "PTX wrappers", seconds: 30, run }];
+}
+
+export function kernelJobs(place) {
+  const pattern = place.tiny ? /^cuda_.*_test$/ : /^gpu_.*_test$/;
+  const programs = readdirSync(place.programs).filter((name) => pattern.test(name));
+  return programs.sort().map((name) => ({
+    name,
+    seconds: 20,
+    run: (seconds) => {
+      const r = execute(place.root, join(place.programs, name), [], { seconds });
+      const summary = testSummary(r.out);
+      // A crash prints no summary; what it had printed by then says where.
+      const error = summary === null ? `${failureOf(r)}\n${r.out.trim().split("\n").slice(-3).join("\n")}` : undefined;
+      const ok = r.status === 0 && summary !== null && summary.failed === 0;
+      return { ok, ...summary, command: r.command, ...(ok ? {} : { error: error ?? summary.failures.join("\n") }) };
+    },
+  }));
+}
+
+export function parityJobs(place) {
+  const sizes = place.tiny
+    ? ["--preset", "quickstart", "--steps", "3", "--batch", "1", "--seq", "16"]
+    : ["--preset", "10m", "--steps", "200"];
+  const run = (seconds) => {
+    const devices = `cpu,${place.device}`;
+    const args = ["bench", "parity", "--devices", devices, "--precision", "bf16", ...sizes, "--json"];
+    const [command, all] = thalweg(place, args);
+    const r = execute(place.root, command, all, { seconds, env: place.env });
+    const result = jsonLines(r.out)[0];
+    if (!result) throw new Error(failureOf(r));
+    const error = `mean difference ${result.meanDifference}, at most ${result.tolerance} expected`;
+    return { ...result, command: r.command, ...(result.ok ? {} : { error }) };
+  };
+  return [{ name: "loss curves", seconds: place.tiny ? 10 : 240, run }];
+}
+
+/** Our training step; halves the micro-batch while the memory does not suffice. */
+function trainOurs(place, preset, batch, seconds) {
+  for (let microBatch = batch; ; microBatch /= 2) {
+    const sizes = place.tiny
+      ? ["--preset", "quickstart", "--batch", "1", "--seq", "16", "--steps", "1"]
+      : [
+          "--preset",
+          preset,
+          "--batch",
+          String(batch),
+          "--seq",
+          "4096",
+          "--micro-batch",
+          String(microBatch),
+          "--steps",
+          "10",
+        ];
+    try {
+      const [command, args] = thalweg(place, [
+        "bench",
+        "train",
+        "--device",
+        place.device,
+        "--precision",
+        "bf16",
+        ...sizes,
+        "--json",
+      ]);
+      return measured(place, command, args, { seconds });
+    } catch (error) {
+      if (error.status !== 4 || microBatch === 1) throw error;
+    }
+  }
+}
+
+export function benchJobs(place) {
+  const kernels = Object.entries(benchGroups).map(([group, seconds]) => ({
+    name: group,
+    seconds: place.tiny ? 10 : seconds,
+    run: (limit) => {
+      const args = ["--only", group, ...(place.tiny ? ["--tiny"] : [])];
+      const r = execute(place.root, place.kernelBench, args, { seconds: limit });
+      const [device, ...lines] = jsonLines(r.out);
+      const ok = r.status === 0 && lines.length > 0;
+      return { ok, device, lines, command: r.command, ...(ok ? {} : { error: failureOf(r) }) };
+    },
+  }));
+  const models = place.tiny ? [["quickstart", 1]] : paperModels;
+  const steps = models.map(([preset, batch]) => ({
+    name: `train ${preset}`,
+    seconds: place.tiny ? 10 : 45,
+    run: (limit) => ({ ok: true, ...trainOurs(place, preset, batch, limit) }),
+  }));
+  return [...kernels, ...steps];
+}
+
+/** Why PyTorch cannot be measured here; null when it can. */
+export function peerMissing(place) {
+  const script = "import torch,sys;sys.exit(0 if torch.cuda.is_available() else 3)";
+  const r = execute(place.root, place.python, place.peerDevice === "cpu" ? ["-c", "import torch"] : ["-c", script], {
+    seconds: 120,
+  });
+  if (r.status === 0) return null;
+  return r.status === 3 ? "PyTorch here has no CUDA" : `${place.python} has no PyTorch`;
+}
+
+/** PyTorch on the shapes of the part `bench`, given its record, then whole steps, ours and theirs in turn. */
+export function peerJobs(place, bench) {
+  const device = ["--device", place.peerDevice];
+  const kernels = Object.entries(benchGroups).flatMap(([group, seconds]) => {
+    const lines = bench?.results?.[group]?.lines;
+    if (!lines?.length) return [];
+    const run = (limit) => {
+      const folder = mkdtempSync(join(tmpdir(), "thalweg-peer-"));
+      try {
+        const file = join(folder, "lines.jsonl");
+        writeFileSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+        const script = join(place.root, "tools/gpu/torch_peer.py");
+        const r = execute(place.root, place.python, [script, ...device, file], { seconds: limit });
+        const [about, ...found] = jsonLines(r.out);
+        const ok = r.status === 0;
+        const command = "python3 tools/gpu/torch_peer.py LINES";
+        return { ok, about, lines: found, command, ...(ok ? {} : { error: failureOf(r) }) };
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    };
+    return [{ name: group, seconds: place.tiny ? 30 : seconds, run }];
+  });
+  const models = place.tiny ? [["10m", 1]] : paperModels;
+  const steps = models.map(([preset, batch]) => ({
+    name: `train ${preset}`,
+    seconds: place.tiny ? 60 : 200,
+    run: (limit) => {
+      const ours = trainOurs(place, preset, batch, limit);
+      const script = join(place.root, "tools/bench/torch_llama.py");
+      const sizes = place.tiny ? ["--seq", "16", "--steps", "1", "--warmup", "1"] : ["--seq", "4096", "--compile"];
+      const args = [script, ...device, "--preset", preset, "--precision", "bf16", "--batch", String(batch), ...sizes];
+      const theirs = measured({ ...place, env: {} }, place.python, args, { seconds: limit }, true);
+      theirs.command = theirs.command.replace(place.python, "python3");
+      return { ok: true, ours, theirs, ratio: ours.tokensPerSecond / theirs.tokensPerSecond };
+    },
+  }));
+  return [...kernels, ...steps];
+}
+
+/** Where the programs of a build are: `build` is out/cuda, or out/native for the SIMT machine. Throws saying what is missing. */
+export function placeOf(root, build) {
+  const tiny = existsSync(join(build, "conformance_host"));
+  const host = tiny ? join(build, "conformance_host") : join(root, "out/native/conformance_host");
+  const place = {
+    ...{ root, tiny, programs: build, python: process.env.THALWEG_PYTHON ?? "python3" },
+    device: tiny ? "simt" : "cuda",
+    peerDevice: tiny ? "cpu" : "cuda",
+    hostConformance: host,
+    gpuConformance: join(build, tiny ? "conformance_host" : "conformance"),
+    kernelBench: join(build, "kernel_bench"),
+    addon: join(build, "Release", tiny ? "thalweg_simt_addon.node" : "thalweg.node"),
+  };
+  const missing = ["hostConformance", "gpuConformance", "kernelBench", "addon"].filter(
+    (key) => !existsSync(place[key]),
+  );
+  if (missing.length > 0)
+    throw new Error(`not built: ${missing.map((key) => place[key]).join(", ")}
+For a GPU: npm run build:cuda -- --tests && node tools/build-native.mjs --tests --target conformance_host
+For the SIMT machine (--from out/native): node tools/build-native.mjs --tests`);
+  return { ...place, env: { THALWEG_NATIVE: place.addon } };
+}
