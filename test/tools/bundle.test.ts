@@ -54,6 +54,7 @@ function barePath(): string {
 }
 
 test("what is packed runs where it is unpacked, in parts, without xz on the PATH", async (t) => {
+  t.timeout(600_000); // packing compresses twice
   if (!existsSync(join(root, "dist/cli/main.js")))
     await run(join(root, "node_modules/.bin/tsc"), ["-p", "tsconfig.build.json"], { cwd: root });
   const { build, node } = standIns();
