@@ -79,7 +79,7 @@ export async function trainingParity(options: ParityOptions): Promise<ParityResu
   for (let step = 0; step < steps; step++) {
     const tokens = text.batch(batch, length, step);
     const lr = peak * Math.min(1, (step + 1) / WARMUP_STEPS);
-    const both = [reference, other].map((side) => side.machine.step(tokens, step, lr, never));
+    const both = [reference, other].map((side) => side.machine.step(tokens, step, { lr }, never));
     const [a, b] = await Promise.all(both);
     losses[0].push(a!.loss);
     losses[1].push(b!.loss);
