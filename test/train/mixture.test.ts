@@ -82,7 +82,7 @@ test("a run over a mixture evaluates each named set, and stopped anywhere goes o
 
 test("where the batch changes, stages count the blocks that were read by then", (t) => {
   const config = smallConfig({
-    data: { train: { a: "a", b: "b" }, weights: { a: 1, b: 1 }, changes: [{ at: 20, weights: { a: 1, b: 3 } }] },
+    data: { train: "data", weights: { a: 1, b: 1 }, changes: [{ at: 20, weights: { a: 1, b: 3 } }] },
   });
   const { batch } = buildScalars({
     ...config,
