@@ -1,5 +1,6 @@
 // `npm run test:sanitize`: the native tests under AddressSanitizer + UndefinedBehaviorSanitizer.
 import { spawnSync } from "node:child_process";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
@@ -8,10 +9,14 @@ const build = spawnSync(process.execPath, ["tools/build-native.mjs", "--sanitize
   stdio: "inherit",
 });
 if (build.status !== 0) process.exit(1);
-const r = spawnSync("ctest", ["--test-dir", "out/sanitize", "--output-on-failure"], {
-  cwd: root,
-  stdio: "inherit",
-  // AMX and AVX-512 run under the sanitizers as they are; every path is covered by the tests' own loop over paths.
-  env: { ...process.env, ASAN_OPTIONS: "detect_leaks=1", UBSAN_OPTIONS: "print_stacktrace=1" },
-});
+const r = spawnSync(
+  "ctest",
+  ["--test-dir", "out/sanitize", "--output-on-failure", "--parallel", String(availableParallelism())],
+  {
+    cwd: root,
+    stdio: "inherit",
+    // AMX and AVX-512 run under the sanitizers as they are; every path is covered by the tests' own loop over paths.
+    env: { ...process.env, ASAN_OPTIONS: "detect_leaks=1", UBSAN_OPTIONS: "print_stacktrace=1" },
+  },
+);
 process.exit(r.status ?? 1);
