@@ -9,6 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { availableParallelism } from "node:os";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
+import { shortName } from "./kernel_names.mjs";
 
 const root = join(import.meta.dirname, "..");
 const tablePath = join(root, "native/cuda/registers.json");
@@ -39,21 +40,6 @@ const headers = ["native/cuda", "native/cuda/ptx", "native/cuda/kernels", "nativ
 const headersHash = createHash("sha256");
 for (const h of headers) headersHash.update(readFileSync(h));
 const headersDigest = headersHash.digest("hex");
-
-/** "thalweg::cuda::(anonymous namespace)::swiglu_kernel<float, 4>(...)" -> "swiglu_kernel<float, 4>". */
-function shortName(demangled) {
-  const name = demangled
-    .replace(/^void /, "")
-    .replace(/thalweg::cuda::(_GLOBAL__N__\w+::|\(anonymous namespace\)::)?/g, "")
-    .replace(/\((int|unsigned int|bool|unsigned|long)\)/g, "");
-  let depth = 0;
-  for (let i = 0; i < name.length; i++) {
-    if (name[i] === "<") depth++;
-    else if (name[i] === ">") depth--;
-    else if (name[i] === "(" && depth === 0) return name.slice(0, i);
-  }
-  return name;
-}
 
 function parse(log) {
   const kernels = {};

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads) swiglu_kernel(const T* x, T* y, int6
       const float g = to_float(gate[i]);
       out[i] = from_float<T>(g * sigmoid(g) * to_float(up[i]));
     }
-    store<N>(y + row * ffn + column, out);
+    store_global<N>(y + row * ffn + column, out);
   }
 }
 
@@ -51,8 +51,8 @@ __global__ void __launch_bounds__(kThreads)
       dgate[i] = from_float<T>(d * to_float(up[i]) * s * (1.0f + g * (1.0f - s)));
       dup[i] = from_float<T>(d * g * s);
     }
-    store<N>(dx + at, dgate);
-    store<N>(dx + at + ffn, dup);
+    store_global<N>(dx + at, dgate);
+    store_global<N>(dx + at + ffn, dup);
   }
 }
 

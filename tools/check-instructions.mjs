@@ -1,0 +1,84 @@
+// Disassembles the CUDA build and asserts the instructions that were meant: tensor cores where there should be, 16-byte
+// accesses in the kernels bound by memory, no local memory anywhere.
+//   node tools/check-instructions.mjs [--build out/cuda] [--architectures 80,90a] [--cuobjdump PATH]
+// cuobjdump and nvdisasm come with the CUDA toolkit; where there is none, it says so and passes.
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { shortName } from "./kernel_names.mjs";
+
+const { values: options } = parseArgs({
+  options: {
+    build: { type: "string", default: "out/cuda" },
+    architectures: { type: "string", default: "80,90a" },
+    cuobjdump: { type: "string", default: "cuobjdump" },
+  },
+});
+
+const loads = /LDG\.E(\.\w+)*\.128/;
+const stores = /STG\.E(\.\w+)*\.128/;
+const tensorCores = { "mma.sync": /HMMA\.16816\.F32\.BF16/, ldmatrix: /LDSM/, "cp.async": /LDGSTS/ };
+const wide = { "16-byte loads": loads, "16-byte stores": stores };
+
+/** What a kernel must contain, by its name. */
+const rules = [
+  { kernel: /^matmul::mma_kernel</, must: { ...tensorCores, "16-byte stores": stores } },
+  { kernel: /^(attention|key_value|query)_kernel<\d+>$/, must: tensorCores },
+  { kernel: /^matmul::fma_kernel</, must: { "cp.async": /LDGSTS/, "fp32 products": /FFMA/ } },
+  { kernel: /^(swiglu|swiglu_backward|rope)_kernel<(bf16, 8|float, 4)>/, must: wide },
+  { kernel: /^(rmsnorm|rmsnorm_backward)_kernel</, must: wide },
+  { kernel: /^classifier_kernel<(bf16, 8|float, 4),/, must: wide },
+  { kernel: /^each_kernel<(Add|Copy|Move)Body<.*, (8|4)>$/, must: wide },
+  { kernel: /^adamw_table_kernel/, must: wide },
+];
+const never = { "local memory": /\s(LDL|STL)\b/ };
+
+/** Kernels of an object file: name -> lines of its machine code. */
+function disassemble(file, architecture) {
+  const path = [dirname(options.cuobjdump), process.env.PATH].join(delimiter);
+  const r = spawnSync(options.cuobjdump, ["-sass", "-arch", `sm_${architecture}`, file], {
+    encoding: "utf8",
+    maxBuffer: 1 << 30,
+    env: { ...process.env, PATH: path },
+  });
+  if (r.error || r.status !== 0) throw new Error(`${file}: ${r.error?.message ?? r.stderr}`);
+  const parts = r.stdout.split(/Function : (\S+)/).slice(1);
+  const mangled = parts.filter((_, i) => i % 2 === 0);
+  const names = spawnSync("c++filt", { input: mangled.join("\n"), encoding: "utf8" })
+    .stdout.trim()
+    .split("\n");
+  return mangled.map((_, i) => ({ name: shortName(names[i]), code: parts[2 * i + 1] }));
+}
+
+const objects = join(options.build, "CMakeFiles/thalweg_cuda.dir/native/cuda/kernels");
+if (spawnSync(options.cuobjdump, ["--version"]).error) {
+  console.log("instructions not checked: cuobjdump was not found (it comes with the CUDA toolkit; --cuobjdump PATH)");
+  process.exit(0);
+}
+if (!existsSync(objects)) {
+  console.error(`error: ${objects} does not exist: run \`npm run build:cuda\` first.`);
+  process.exit(2);
+}
+const problems = [];
+const used = new Set();
+let kernels = 0;
+for (const architecture of options.architectures.split(",")) {
+  for (const file of readdirSync(objects).filter((f) => f.endsWith(".cu.o"))) {
+    for (const { name, code } of disassemble(join(objects, file), architecture)) {
+      kernels++;
+      for (const [what, pattern] of Object.entries(never))
+        if (pattern.test(code)) problems.push(`${name} on sm_${architecture} uses ${what}`);
+      for (const rule of rules.filter((r) => r.kernel.test(name))) {
+        used.add(rule);
+        for (const [what, pattern] of Object.entries(rule.must))
+          if (!pattern.test(code)) problems.push(`${name} on sm_${architecture} has no ${what}`);
+      }
+    }
+  }
+}
+for (const rule of rules)
+  if (!used.has(rule)) problems.push(`no kernel is named ${rule.kernel}: the rule checks nothing`);
+for (const p of problems) console.error(p);
+console.log(`${kernels} kernels disassembled: ${problems.length === 0 ? "the instructions that were meant" : "FAIL"}`);
+process.exit(problems.length === 0 ? 0 : 1);
