@@ -56,7 +56,7 @@ void check_problem(const Problem& c, DType act, float scale) {
     // Scores are fp32 sums of exact products in both precisions: no bf16 rounding reaches lse.
     compare(c.name() + " lse", f.lse.get(), want.lse, {1e-5, 1e-5});
     b.run(c, f, scale);
-    compare_gradient(c.name(), c, b.dqkv.get(), want.dqkv, tolerance);
+    compare_gradient(c.name(), c, b.dqkv.get(), want, tolerance);
     return joined({&f.y, &f.lse, &b.dqkv});
   });
 }
