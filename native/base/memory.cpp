@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <string>
 
+#include "native/base/cgroup.h"
 #include "native/base/error.h"
 
 namespace thalweg {
@@ -43,11 +43,7 @@ Arena::~Arena() {
 size_t memory_limit() {
   static const size_t limit = [] {
     size_t bytes = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-      std::ifstream file(path);
-      size_t group = 0;
-      if (file >> group && group > 0) bytes = std::min(bytes, group);
-    }
+    if (const auto group = cgroup_limits().memory_bytes) bytes = std::min(bytes, *group);
     return bytes;
   }();
   return limit;

@@ -5,11 +5,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
-#include <fstream>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <vector>
+
+#include "native/base/cgroup.h"
 
 namespace thalweg {
 
@@ -124,11 +124,8 @@ int available_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
   int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  std::ifstream quota("/sys/fs/cgroup/cpu.max");
-  std::string limit;
-  double period = 0;
-  if (quota >> limit >> period && limit != "max" && period > 0) {
-    const int allowed = static_cast<int>(std::stod(limit) / period + 0.5);
+  if (const auto quota = cgroup_limits().cpus) {
+    const int allowed = static_cast<int>(*quota + 0.5);
     if (allowed >= 1 && allowed < cpus) cpus = allowed;
   }
   return cpus < 1 ? 1 : cpus;

@@ -216,7 +216,10 @@ class CudaModule final : public engine::DeviceModule {
     try {
       for (const auto& command : bound.commands.commands) enqueue(bound, command, ctx);
     } catch (...) {
-      stream_.end_graph();
+      try {
+        stream_.end_graph();  // the stream must leave recording; what broke it is the error to report
+      } catch (const Error&) {
+      }
       throw;
     }
     return stream_.end_graph();

@@ -71,7 +71,8 @@ class CudaStream final : public Stream {
     return milliseconds * 1e-3;
   }
   void begin_graph() override {
-    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "beginning a graph");
+    // Relaxed: a kernel's first launch loads its module, which the stricter modes may take for an unsafe call.
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "beginning a graph");
   }
   std::unique_ptr<Graph> end_graph() override {
     cudaGraph_t graph = nullptr;

@@ -115,7 +115,7 @@ export class MixtureOrder {
     const source = new Uint16Array(period);
     const rank = new Uint16Array(period);
     const seen = quotas.map(() => 0);
-    const only = quotas.findIndex((quota) => quota === period);
+    const only = quotas.indexOf(period);
     const scatter = only >= 0 ? null : new Permutation(period, `${this.seed} mixture stage ${stage}`, index);
     const ofPlace = Uint16Array.from(quotas.flatMap((quota, s) => new Array<number>(quota).fill(s)));
     for (let slot = 0; slot < period; slot++) {
