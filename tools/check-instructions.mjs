@@ -52,6 +52,7 @@ function disassemble(file, architecture) {
 }
 
 const objects = join(options.build, "CMakeFiles/thalweg_cuda.dir/native/cuda/kernels");
+const hopperObjects = objects.replace("thalweg_cuda.dir", "thalweg_hopper.dir"); // of sm_90a only
 if (spawnSync(options.cuobjdump, ["--version"]).error) {
   console.log("instructions not checked: cuobjdump was not found (it comes with the CUDA toolkit; --cuobjdump PATH)");
   process.exit(0);
@@ -63,9 +64,15 @@ if (!existsSync(objects)) {
 const problems = [];
 const used = new Set();
 let kernels = 0;
+const filesOf = (dir) =>
+  existsSync(dir)
+    ? readdirSync(dir)
+        .filter((f) => f.endsWith(".cu.o"))
+        .map((f) => join(dir, f))
+    : [];
 for (const architecture of options.architectures.split(",")) {
-  for (const file of readdirSync(objects).filter((f) => f.endsWith(".cu.o"))) {
-    for (const { name, code } of disassemble(join(objects, file), architecture)) {
+  for (const file of [...filesOf(objects), ...(architecture === "90a" ? filesOf(hopperObjects) : [])]) {
+    for (const { name, code } of disassemble(file, architecture)) {
       kernels++;
       for (const [what, pattern] of Object.entries(never))
         if (pattern.test(code)) problems.push(`${name} on sm_${architecture} uses ${what}`);

@@ -100,7 +100,8 @@ async function compile(file, architecture) {
 
 const jobs = files
   .filter((f) => !options.only || f.includes(options.only))
-  .flatMap((file) => architectures.map((architecture) => ({ file, architecture })));
+  .flatMap((file) => architectures.map((architecture) => ({ file, architecture })))
+  .filter(({ file, architecture }) => !file.startsWith("hopper_") || architecture === "90a");
 const table = existsSync(tablePath) ? JSON.parse(readFileSync(tablePath, "utf8")) : { nvcc, kernels: {} };
 const found = {};
 const problems = [];

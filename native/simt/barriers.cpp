@@ -160,6 +160,15 @@ void* map_shared(const void* pointer, unsigned rank) {
   return other.shared + offset;
 }
 
+void wait_for_turn(const int* counter, int turn) {
+  wait_for("a turn among blocks", [counter, turn] { return *counter == turn; });
+}
+
+void pass_turn(int* counter, int turn) {
+  if (*counter != turn) fault("turn ", turn, " was passed on, but it is turn ", *counter);
+  *counter = turn + 1;
+}
+
 void set_max_registers(unsigned registers, bool increase) {
   if (registers % 8 != 0 || registers < 24 || registers > 256)
     fault("setmaxnreg ", registers, ", expected a multiple of 8 from 24 to 256");

@@ -33,6 +33,10 @@ unsigned cluster_size();
 /** The same place in the shared memory of another block of the cluster. */
 void* map_shared(const void* pointer, unsigned rank);
 
+/** A counter in global memory by which blocks take turns. */
+void wait_for_turn(const int* counter, int turn);
+void pass_turn(int* counter, int turn);
+
 /** setmaxnreg: moves registers between the warpgroups of a block; asking for more waits until they are free. */
 void set_max_registers(unsigned registers, bool increase);
 

@@ -63,21 +63,53 @@ void load_box(Cta& cta, uint32_t address, const TensorMap& map, const int32_t* a
   });
 }
 
-void store_box(Cta& cta, uint32_t address, const TensorMap& map, const int32_t* at, bool add_float) {
-  each_chunk(map, at, [&](std::byte* to, uint32_t offset, uint32_t present) {
-    if (present == 0) return;
-    // Straight at the copy, not by proxy_at: a block that exited too early leaves poison, which is what must be seen.
-    const std::byte* from = cta.proxy + (swizzled(address + offset, map.swizzle) - kSharedBase);
-    if (!add_float) {
-      std::memcpy(to, from, present);
-      return;
-    }
-    float sums[4], terms[4];
-    std::memcpy(sums, to, present);
-    std::memcpy(terms, from, present);
-    for (uint32_t i = 0; i < present / 4; i++) sums[i] += terms[i];
-    std::memcpy(to, sums, present);
+/** What a bulk store took out of shared memory and where it goes. */
+struct Piece {
+  std::byte* to;
+  uint32_t bytes;
+  std::byte value[16];
+};
+
+/** Straight at the copy, not by proxy_at: a block that exited too early leaves poison, which is what must be seen. */
+Piece take(const Cta& cta, uint32_t address, std::byte* to, uint32_t bytes) {
+  Piece piece{to, bytes, {}};
+  std::memcpy(piece.value, cta.proxy + (address - kSharedBase), bytes);
+  return piece;
+}
+
+void put(const Piece& piece, bool add_float) {
+  if (!add_float) {
+    std::memcpy(piece.to, piece.value, piece.bytes);
+    return;
+  }
+  float sums[4], terms[4];
+  std::memcpy(sums, piece.to, piece.bytes);
+  std::memcpy(terms, piece.value, piece.bytes);
+  for (uint32_t i = 0; i < piece.bytes / 4; i++) sums[i] += terms[i];
+  std::memcpy(piece.to, sums, piece.bytes);
+}
+
+/** A bulk store of the current thread: `read` gives the pieces at one moment, they are written at a later one. */
+void post_store(bool add_float, std::function<std::vector<Piece>()> read) {
+  BulkGroups& bulk = current->bulk;
+  const size_t group = bulk.committed;
+  bulk.reading[group]++;
+  bulk.writing[group]++;
+  machine->post(machine->schedule().stores, [&bulk, add_float, read = std::move(read), group] {
+    const std::vector<Piece> pieces = read();
+    bulk.reading[group]--;
+    machine->post(machine->schedule().stores, [&bulk, add_float, pieces, group] {
+      for (const Piece& piece : pieces) put(piece, add_float);
+      bulk.writing[group]--;
+    });
   });
+}
+
+void check_run(const char* what, const void* shared, const void* global, uint32_t bytes) {
+  if (bytes == 0 || bytes % 16 != 0) fault(what, " of ", bytes, " bytes, expected a multiple of 16");
+  if (shared_address(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0)
+    fault(what, " at an address that is not a multiple of 16");
+  shared_at(*current->cta, shared_address(shared), bytes);
 }
 
 }  // namespace
@@ -150,30 +182,68 @@ void tma_store(const TensorMap& map, const void* shared, const int32_t at[5], bo
   check_box("a TMA store", map, shared, at);
   if (add_float && map.element_bytes != 4)
     fault("a TMA reduction of ", map.element_bytes, "-byte elements, expected 4");
-  Thread* t = current;
-  Cta* cta = t->cta;
+  Cta* cta = current->cta;
   const uint32_t address = shared_address(shared);
-  BulkGroups& bulk = t->bulk;
-  const size_t group = bulk.committed;
-  bulk.pending.resize(group + 1);
-  bulk.pending[group]++;
   const std::array<int32_t, 5> place{at[0], at[1], at[2], at[3], at[4]};
-  machine->post(machine->schedule().stores, [t, cta, address, map, place, add_float, group] {
-    store_box(*cta, address, map, place.data(), add_float);
-    t->bulk.pending[group]--;
+  post_store(add_float, [cta, address, map, place] {
+    std::vector<Piece> pieces;
+    each_chunk(map, place.data(), [&](std::byte* to, uint32_t offset, uint32_t present) {
+      if (present > 0) pieces.push_back(take(*cta, swizzled(address + offset, map.swizzle), to, present));
+    });
+    return pieces;
   });
 }
 
-void bulk_commit() { current->bulk.pending.resize(++current->bulk.committed); }
+void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+  check_run("a bulk load", shared, global, bytes);
+  Cta* cta = current->cta;
+  const uint32_t address = shared_address(shared), barrier_address = shared_address(barrier);
+  machine->post(machine->schedule().loads, [cta, address, barrier_address, global, bytes] {
+    if (cta->retired()) fault("a bulk load into a block that has exited");
+    std::memcpy(shared_at(*cta, address, bytes), global, bytes);
+    std::memcpy(proxy_at(*cta, address, bytes), global, bytes);
+    mbarrier_complete_bytes(reinterpret_cast<uint64_t*>(shared_at(*cta, barrier_address, 8)), bytes);
+  });
+}
+
+void bulk_store(void* global, const void* shared, uint32_t bytes, bool add_float) {
+  check_run("a bulk store", shared, global, bytes);
+  Cta* cta = current->cta;
+  const uint32_t address = shared_address(shared);
+  post_store(add_float, [cta, address, global, bytes] {
+    std::vector<Piece> pieces;
+    for (uint32_t b = 0; b < bytes; b += 16)
+      pieces.push_back(take(*cta, address + b, static_cast<std::byte*>(global) + b, 16));
+    return pieces;
+  });
+}
+
+void bulk_commit() {
+  BulkGroups& bulk = current->bulk;
+  bulk.committed++;
+  bulk.reading.push_back(0);
+  bulk.writing.push_back(0);
+}
+
+namespace {
+
+void wait_for_groups(const char* what, const std::vector<int>& pending, unsigned groups) {
+  const uint64_t committed = current->bulk.committed;
+  if (committed < groups) return;
+  const auto finished = static_cast<std::ptrdiff_t>(committed - groups);
+  wait_for(what, [&pending, finished] {
+    return std::all_of(pending.begin(), pending.begin() + finished, [](int n) { return n == 0; });
+  });
+}
+
+}  // namespace
+
+void bulk_wait_read(unsigned groups) {
+  wait_for_groups("bulk stores to be read (cp.async.bulk.wait_group.read)", current->bulk.reading, groups);
+}
 
 void bulk_wait(unsigned groups) {
-  BulkGroups& bulk = current->bulk;
-  if (bulk.committed < groups) return;
-  const size_t finished = bulk.committed - groups;
-  wait_for("bulk stores (cp.async.bulk.wait_group)", [&bulk, finished] {
-    return std::all_of(bulk.pending.begin(), bulk.pending.begin() + static_cast<std::ptrdiff_t>(finished),
-                       [](int n) { return n == 0; });
-  });
+  wait_for_groups("bulk stores to be written (cp.async.bulk.wait_group)", current->bulk.writing, groups);
 }
 
 }  // namespace thalweg::simt

@@ -32,8 +32,13 @@ struct TensorMap {
 void tma_load(void* shared, const TensorMap& map, uint64_t* barrier, const int32_t at[5], uint16_t mask);
 /** A box out of shared memory as the asynchronous proxy sees it; what lies outside the tensor is dropped. */
 void tma_store(const TensorMap& map, const void* shared, const int32_t at[5], bool add_float);
+/** The same for dense bytes, without a map. */
+void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
+void bulk_store(void* global, const void* shared, uint32_t bytes, bool add_float);
 void bulk_commit();
 /** Waits until at most `groups` of the newest groups of this thread have not been read from shared memory. */
+void bulk_wait_read(unsigned groups);
+/** The same, have not been written: a store reads and writes at two moments. */
 void bulk_wait(unsigned groups);
 
 /** The swizzle's place for a byte address: 16-byte chunks exchanged within rows of 128 (64, 32) bytes. */

@@ -63,7 +63,7 @@ struct NamedBarrier {
 /** Bulk copies out of shared memory that one thread started: how many groups are committed, which are done. */
 struct BulkGroups {
   uint64_t committed = 0;
-  std::vector<int> pending;  // unfinished operations by group; an index is a group's number
+  std::vector<int> reading{0}, writing{0};  // operations that have not read, or written; an index is a group's number
 };
 
 /** cp.async of one thread: operations not yet done, with the group each belongs to. */

@@ -1,6 +1,7 @@
 #include "native/cuda/kernels.h"
 #include "native/cuda/kernels/attention_forward_fma.cuh"
 #include "native/cuda/kernels/attention_mma.cuh"
+#include "native/cuda/kernels/hopper_attention.h"
 
 /**
  * attention: packed rows [q heads | k heads | v heads] -> y = softmax(scale q k^T) v per query head, causal, and the
@@ -191,9 +192,15 @@ void launch_attention(Stream& stream, const bf16* qkv, bf16* y, float* lse, cons
          qkv, y, lse, shape);
 }
 
-/** The tensor-core kernel of this head dim, if there is one. A scale below zero would turn maxima into minima. */
-bool attention_by_mma(Stream& stream, const bf16* qkv, bf16* y, float* lse, const AttentionShape& shape) {
+/** The tensor-core kernel of this device and head dim, if there is one. A scale below zero would turn maxima into
+ * minima. */
+bool attention_by_mma(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+                      const AttentionShape& shape) {
   if (!is_aligned(qkv, 16) || !is_aligned(y, 16) || !(shape.scale > 0)) return false;
+  if (on_hopper(target, shape)) {
+    hopper_attention(stream, target, qkv, y, lse, shape);
+    return true;
+  }
   switch (shape.head_dim) {
 #define THALWEG_CASE(D)                              \
   case D:                                            \
@@ -213,7 +220,7 @@ void attention(const ops::Attention& p, Context& ctx) {
   auto* lse = p.lse.as<float>();
   if (p.qkv.dtype == DType::F32)
     fma::attention(ctx.stream, p.qkv.as<const float>(), p.y.as<float>(), lse, shape);
-  else if (!attention_by_mma(ctx.stream, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape))
+  else if (!attention_by_mma(ctx.stream, ctx.target, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape))
     fma::attention(ctx.stream, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape);
 }
 size_t attention_workspace(const ops::Attention&, const Target&) { return 0; }

@@ -69,6 +69,43 @@ template <int N, int AMn, int BMn>
 struct Wgmma;
 
 template <int AMn, int BMn>
+struct Wgmma<48, AMn, BMn> {
+  static DEVICE void shared(float (&d)[24], uint64_t a, uint64_t b, int add) {
+#if defined(__CUDACC__)
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %26, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
+        "}, %24, %25, p, 1, 1, %27, %28;\n}"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+          "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+          "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23])
+        : "l"(a), "l"(b), "r"(add), "n"(AMn), "n"(BMn));
+#else
+    simt::wgmma(48, d, a, nullptr, b, add != 0, AMn != 0, BMn != 0);
+#endif
+  }
+
+  /** A from registers, in the fragment of mma_m16n8k16 for each warp's 16 rows. */
+  static DEVICE void registers(float (&d)[24], const uint32_t (&a)[4], uint64_t b, int add) {
+    static_assert(AMn == 0, "A in registers is K-major");
+#if defined(__CUDACC__)
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %29, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
+        "}, {%24,%25,%26,%27}, %28, p, 1, 1, %30;\n}"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+          "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+          "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(BMn));
+#else
+    simt::wgmma(48, d, 0, a, b, add != 0, false, BMn != 0);
+#endif
+  }
+};
+
+template <int AMn, int BMn>
 struct Wgmma<64, AMn, BMn> {
   static DEVICE void shared(float (&d)[32], uint64_t a, uint64_t b, int add) {
 #if defined(__CUDACC__)

@@ -1,0 +1,67 @@
+#pragma once
+#include "native/cuda/ptx/platform.h"
+
+/** Tiles and tile orders of the sm_90a attention kernels, with their reasons; pure functions, tested on the host. */
+namespace thalweg::cuda {
+
+/** Head dims that have sm_90a kernels; 48 lies in panels of 64 columns of which wgmma reads 48. */
+#define THALWEG_HOPPER_HEAD_DIMS(X) X(48) X(64) X(128)
+
+HOST_DEVICE constexpr bool has_hopper_attention(int head_dim) {
+  return head_dim == 48 || head_dim == 64 || head_dim == 128;
+}
+
+/** A warpgroup of a block owns 64 rows; one more warpgroup moves the data. */
+struct HopperTiles {
+  int warpgroups;  // that compute
+  int step;        // rows of the streamed side that arrive together
+  int producer_registers, consumer_registers;
+  HOST_DEVICE constexpr int rows() const { return 64 * warpgroups; }
+  HOST_DEVICE constexpr int threads() const { return 128 * (warpgroups + 1); }
+};
+
+/**
+ * Forward: registers of a consumer are S (64) + P (32) + O (head dim / 2). Up to 64 columns they fit in 160, so three
+ * warpgroups share each tile of K and V; at 128 two of 240. 128 keys a step: wgmma of N = 128 reads 96 of the 128 bytes
+ * a clock that shared memory gives.
+ */
+HOST_DEVICE constexpr HopperTiles hopper_forward_tiles(int head_dim) {
+  if (head_dim <= 64) return {3, 128, 32, 160};
+  return {2, 128, 24, 240};
+}
+
+/**
+ * The order of the forward tiles, a permutation of all (tile of queries, head, sequence). Pairs (sequence, kv head)
+ * form sections whose keys and values stay in L2 together; in a section the longest tiles go first, and the query heads
+ * of a group, which read the same keys and values, are neighbours.
+ */
+struct HopperTileOrder {
+  int tiles, group, kv_heads, pairs, section;  // section: pairs in one
+
+  struct Tile {
+    int index, head, sequence;
+  };
+
+  static constexpr int64_t kSectionBytes = int64_t{32} << 20;  // of 50 (H100) or 60 (H200) MB of L2
+
+  static HopperTileOrder of(int tiles, int seq, int head_dim, int heads, int kv_heads, int batch) {
+    const int64_t bytes = static_cast<int64_t>(seq) * head_dim * 2 * 2;  // keys and values of a pair
+    const int64_t fit = kSectionBytes / bytes;
+    const int pairs = kv_heads * batch;
+    return {tiles, heads / kv_heads, kv_heads, pairs, static_cast<int>(fit < 1 ? 1 : fit < pairs ? fit : pairs)};
+  }
+  HOST_DEVICE int count() const { return tiles * group * pairs; }
+  HOST_DEVICE Tile at(int i) const {
+    const int whole = section * group * tiles, first = i / whole * section, rest = i % whole;
+    const int width = (pairs - first < section ? pairs - first : section) * group;
+    const int pair = first + rest % width / group;
+    return {tiles - 1 - rest / width, pair % kv_heads * group + rest % group, pair / kv_heads};
+  }
+  /** What block `block` of `blocks` does in its round-th turn; may be >= count(). Back and forth, so that blocks which
+   * got the longer tiles of one round get the shorter ones of the next. */
+  static HOST_DEVICE int turn(int round, int block, int blocks) {
+    return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+  }
+};
+
+}  // namespace thalweg::cuda
