@@ -243,6 +243,7 @@ void add_hopper_cases() {
   add_product<64, 0, 0>();
   add_product<128, 0, 1>();
   add_product<128, 1, 0>();
+  add_product<192, 0, 1>();
   add_product<256, 0, 0>();
   add_product<256, 1, 1>();
   cases().push_back({"stmatrix", 90, 0, [](Stream& stream) {
