@@ -1,4 +1,5 @@
 #include "native/cuda/kernels.h"
+#include "native/cuda/kernels/hopper_matmul.h"
 #include "native/cuda/kernels/matmul_fma.cuh"
 #include "native/cuda/kernels/matmul_mma.cuh"
 #include "native/cuda/kernels/matmul_pack.cuh"
@@ -16,22 +17,14 @@
  * In bf16 the weight is read from the backend's copy, or rounded into the workspace first. Operands whose rows are not
  * a multiple of 16 bytes are copied there too, with rows that are. Where tiles are too few for the device, as in most
  * weight gradients, the sum is cut into parts that go to fp32 slices of the workspace, which add_slices adds in their
- * order: no atomics, the same bits always. Tiles, cuts and their reasons are in matmul_tiles.h.
+ * order: no atomics, the same bits always. Tiles, cuts and their reasons are in matmul_tiles.h. On sm_90 products large
+ * enough go to the kernel of hopper_matmul.cu instead.
  */
 namespace thalweg::cuda {
 
 namespace {
 
 using namespace matmul;
-
-/** A product as the kernels want it, of E = float or bf16. */
-template <class E>
-struct Product {
-  Form form;
-  Shape shape;
-  Matrix<E> a, b;
-  Output out;
-};
 
 /** An operand as the op gives it: dense rows, of fp32 or of what the product computes with. */
 struct Source {
@@ -139,11 +132,12 @@ void launch_add_slices(const float* slices, int64_t ld, int splits, const Output
   launch(ctx.stream, add_slices<T, N>, grid, slices, ld, splits, out);
 }
 
-template <class E>
-void run(const Product<E>& p, const Plan& plan, Pieces& pieces, Context& ctx) {
+/** By the plan of either table. */
+template <class E, class PlanOf>
+void run(const Product<E>& p, const PlanOf& plan, Pieces& pieces, Context& ctx) {
   if (plan.splits == 1) return launch_product(p, plan, p.out, ctx);
   const int64_t ld = slice_columns(p.shape);
-  auto* slices = reinterpret_cast<float*>(ctx.workspace + pieces.take(slice_bytes(p.shape, plan)));
+  auto* slices = reinterpret_cast<float*>(ctx.workspace + pieces.take(slice_bytes(p.shape, plan.splits)));
   launch_product(p, plan, {slices, nullptr, nullptr, p.shape.m, ld, ld, p.shape.m * ld, false, true}, ctx);
   if (p.out.half)
     p.out.vectors ? launch_add_slices<bf16, 8>(slices, ld, plan.splits, p.out, ctx)
@@ -165,42 +159,64 @@ Request request(const ops::Linear& p) { return {Form::kForward, {p.x}, {p.weight
 Request request(const ops::LinearDgrad& p) { return {Form::kDgrad, {p.dy}, {p.weight}, p.rows, p.k, p.n, p.dy.dtype}; }
 Request request(const ops::LinearWgrad& p) { return {Form::kWgrad, {p.dy}, {p.x}, p.n, p.k, p.rows, p.x.dtype}; }
 
+/** use(plan): with the plan of the table whose kernel is the faster. */
+template <class E, class Use>
+auto with_plan(const Request& r, const Output& out, const Target& target, Use use) {
+  const Shape shape{r.m, r.n, r.k, sizeof(E) == 4};
+  const Plan everywhere = plan(shape, target);
+  if constexpr (sizeof(E) == 2) {
+    const hopper::Plan wgmma = hopper::plan(shape, target, out.half);
+    if (hopper::preferred(wgmma, everywhere, target, out.vectors)) return use(wgmma);
+  }
+  return use(everywhere);
+}
+
 template <class E>
 void run(const Request& r, const Output& out, Context& ctx) {
-  const Shape shape{r.m, r.n, r.k, sizeof(E) == 4};
   Pieces pieces;
   const Matrix<E> a = matrix<E>(r.a, pieces, ctx), b = matrix<E>(r.b, pieces, ctx);
-  run<E>({r.form, shape, a, b, out}, plan(shape, ctx.target), pieces, ctx);
+  const Product<E> product{r.form, {r.m, r.n, r.k, sizeof(E) == 4}, a, b, out};
+  with_plan<E>(r, out, ctx.target, [&](const auto& plan) { run<E>(product, plan, pieces, ctx); });
 }
 void run(const Request& r, const Output& out, Context& ctx) {
   r.act == DType::F32 ? run<float>(r, out, ctx) : run<bf16>(r, out, ctx);
 }
 
 template <class E>
-size_t workspace(const Request& r, const Target& target) {
-  const Shape shape{r.m, r.n, r.k, sizeof(E) == 4};
+size_t workspace(const Request& r, const Output& out, const Target& target) {
+  const int splits = with_plan<E>(r, out, target, [](const auto& plan) { return plan.splits; });
+  const int64_t slices = slice_bytes({r.m, r.n, r.k, sizeof(E) == 4}, splits);
   Pieces pieces;
-  for (int64_t bytes : {matrix_bytes<E>(r.a), matrix_bytes<E>(r.b), slice_bytes(shape, plan(shape, target))})
-    pieces.take(bytes);
+  for (int64_t bytes : {matrix_bytes<E>(r.a), matrix_bytes<E>(r.b), slices}) pieces.take(bytes);
   return pieces.taken();
 }
-size_t workspace(const Request& r, const Target& target) {
-  return r.act == DType::F32 ? workspace<float>(r, target) : workspace<bf16>(r, target);
+size_t workspace(const Request& r, const Output& out, const Target& target) {
+  return r.act == DType::F32 ? workspace<float>(r, out, target) : workspace<bf16>(r, out, target);
+}
+
+Output output(const ops::Linear& p) { return output(p.y, data_of(p.residual)); }
+Output output(const ops::LinearDgrad& p) { return output(p.dx, data_of(p.addend)); }
+Output output(const ops::LinearWgrad& p) {
+  return output(p.dweight, p.accumulate == ops::kOverwrite ? nullptr : p.dweight.data);
 }
 
 }  // namespace
 
-void linear(const ops::Linear& p, Context& ctx) { run(request(p), output(p.y, data_of(p.residual)), ctx); }
-size_t linear_workspace(const ops::Linear& p, const Target& target) { return workspace(request(p), target); }
+void linear(const ops::Linear& p, Context& ctx) { run(request(p), output(p), ctx); }
+size_t linear_workspace(const ops::Linear& p, const Target& target) { return workspace(request(p), output(p), target); }
 
-void linear_dgrad(const ops::LinearDgrad& p, Context& ctx) { run(request(p), output(p.dx, data_of(p.addend)), ctx); }
-size_t linear_dgrad_workspace(const ops::LinearDgrad& p, const Target& target) { return workspace(request(p), target); }
+void linear_dgrad(const ops::LinearDgrad& p, Context& ctx) { run(request(p), output(p), ctx); }
+size_t linear_dgrad_workspace(const ops::LinearDgrad& p, const Target& target) {
+  return workspace(request(p), output(p), target);
+}
 
 void linear_wgrad(const ops::LinearWgrad& p, Context& ctx) {
-  Output out = output(p.dweight, p.accumulate == ops::kOverwrite ? nullptr : p.dweight.data);
+  Output out = output(p);
   if (p.accumulate == ops::kAddUnlessFirst) out.skip = ctx.integers + ops::kIntegerFirstMicroBatch;
   run(request(p), out, ctx);
 }
-size_t linear_wgrad_workspace(const ops::LinearWgrad& p, const Target& target) { return workspace(request(p), target); }
+size_t linear_wgrad_workspace(const ops::LinearWgrad& p, const Target& target) {
+  return workspace(request(p), output(p), target);
+}
 
 }  // namespace thalweg::cuda

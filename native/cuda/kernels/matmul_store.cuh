@@ -19,6 +19,15 @@ struct Output {
   bool vectors;   // rows of C and addend may be accessed in vectors of 16 bytes
 };
 
+/** A product as the kernels want it, of E = float or bf16. */
+template <class E>
+struct Product {
+  Form form;
+  Shape shape;
+  Matrix<E> a, b;
+  Output out;
+};
+
 DEVICE bool adds(const Output& out) { return out.addend != nullptr && (out.skip == nullptr || *out.skip == 0); }
 DEVICE bool exists(const Output& out, int64_t row, int64_t column) { return row < out.m && column < out.columns; }
 

@@ -11,7 +11,7 @@
  */
 namespace thalweg::cuda::matmul {
 
-/** Which kernel plays a tile. A kind for the warpgroup products of sm_90a would stand here, in rows of its own. */
+/** Which kernel plays a tile. The warpgroup products of sm_90a have a table of their own, in hopper_matmul_tiles.h. */
 enum class Kind : uint8_t {
   kTensorCores,  // bf16 operands, mma.sync: every GPU from sm_80 on
   kFma,          // fp32 operands on the ordinary lanes: no rounding to tf32
@@ -84,8 +84,8 @@ constexpr int64_t cut(int64_t value, int64_t into) { return (value + into - 1) /
 
 /** Where a cut sum writes: rows padded so that slices take vectors of 16 bytes whatever n is. */
 constexpr int64_t slice_columns(const Shape& s) { return round_up(s.n, 8); }
-constexpr int64_t slice_bytes(const Shape& s, const Plan& p) {
-  return p.splits == 1 ? 0 : 4 * p.splits * s.m * slice_columns(s);
+constexpr int64_t slice_bytes(const Shape& s, int splits) {
+  return splits == 1 ? 0 : 4 * splits * s.m * slice_columns(s);
 }
 
 /** Groups such that the blocks that run together touch about as many rows of A as columns of B. */
@@ -118,7 +118,7 @@ inline Plan costed(const Shape& s, const Target& target, int row, int splits) {
   const double alone = blocks < t.resident ? 0.75 : 1;
   const double step = std::max(t.m * t.n * t.k / (speed.products * t.rate * alone), t.stage_bytes() / speed.l2_bytes);
   p.clocks = blocks * step * (static_cast<double>(p.k_per_split / kDepth) + kIdle);
-  const int64_t slices = slice_bytes(s, p);
+  const int64_t slices = slice_bytes(s, p.splits);
   const double pace = slices <= kStayInL2 ? speed.l2_bytes : kMemoryBytes;
   if (p.splits > 1) p.clocks += kLaunch + static_cast<double>(2 * slices) / (pace * target.multiprocessors);
   p.efficiency = static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k) /
@@ -136,21 +136,23 @@ inline Plan plan(const Shape& s, const Target& target) {
     if ((kTiles[row].kind == Kind::kFma) != s.fp32) continue;
     for (int splits = 1; splits <= most; splits++) {
       const Plan p = costed(s, target, row, splits);
-      if (splits > 1 && slice_bytes(s, p) > kMostSliceBytes) break;
+      if (splits > 1 && slice_bytes(s, p.splits) > kMostSliceBytes) break;
       if (best.k_per_split == 0 || p.clocks < best.clocks) best = p;
     }
   }
   return best;
 }
 
+template <class Int>
 struct Place {
-  int64_t m, n;
+  Int m, n;
 };
 
 /** Tile number `index`: groups of rows of tiles, within a group down the rows first. */
-HOST_DEVICE Place place_of(int64_t index, int64_t tiles_m, int64_t tiles_n, int64_t group) {
-  const int64_t in_group = group * tiles_n, first = index / in_group * group, local = index % in_group;
-  const int64_t rows = tiles_m - first < group ? tiles_m - first : group;
+template <class Int>
+HOST_DEVICE Place<Int> place_of(Int index, Int tiles_m, Int tiles_n, Int group) {
+  const Int in_group = group * tiles_n, first = index / in_group * group, local = index % in_group;
+  const Int rows = tiles_m - first < group ? tiles_m - first : group;
   return {first + local % rows, local / rows};
 }
 

@@ -1,8 +1,7 @@
 #include <algorithm>
 
-#include "native/cuda/kernels/matmul_tiles.h"
-#include "test/native/cuda/command.h"
-#include "test/native/reference.h"
+#include "native/cuda/kernels/hopper_matmul_tiles.h"
+#include "test/native/cuda/matmul_reference.h"
 
 // The three products of a linear layer on the device against float64, whatever plan the device's size leads to.
 namespace {
@@ -10,30 +9,48 @@ namespace {
 using namespace check;
 namespace matmul = cuda::matmul;
 
-/** C [m, n] summed over `sum`, on a device of so many multiprocessors: it decides the tile and whether to cut. */
+/** C [m, n] summed over `sum`, on a device of so many multiprocessors: it decides the kernel, the tile and whether to
+ * cut. */
 struct Sized {
   int64_t m, n, sum;
   int multiprocessors;
+  int capability = 80;
 };
 const std::vector<Sized> kSizes = {
-    {64, 64, 64, 4},   {40, 40, 968, 4},    // row 3 of the table, whole and cut; fp32 has one row
-    {40, 72, 40, 1},   {40, 72, 1288, 5},   // row 2
-    {200, 72, 40, 1},  {200, 72, 1416, 3},  // row 1
-    {72, 136, 40, 1},  {72, 200, 1416, 3},  // row 0
-    {256, 512, 64, 1}, {136, 520, 72, 2},   // several large tiles, full and ragged
-    {37, 45, 51, 2},   {21, 37, 1291, 4},   // rows that are no multiple of 16 bytes, in every operand
-    {64, 45, 64, 2},   {45, 64, 33, 2},     // in some
-    {1, 1, 1, 2},      {1, 72, 40, 2},     {72, 1, 5, 2},
+    {64, 64, 64, 4},
+    {40, 40, 968, 4},  // row 3 of the table, whole and cut; fp32 has one row
+    {40, 72, 40, 1},
+    {40, 72, 1288, 5},  // row 2
+    {200, 72, 40, 1},
+    {200, 72, 1416, 3},  // row 1
+    {72, 136, 40, 1},
+    {72, 200, 1416, 3},  // row 0
+    {256, 512, 64, 1},
+    {136, 520, 72, 2},  // several large tiles, full and ragged
+    {37, 45, 51, 2},
+    {21, 37, 1291, 4},  // rows that are no multiple of 16 bytes, in every operand
+    {64, 45, 64, 2},
+    {45, 64, 33, 2},  // in some
+    {1, 1, 1, 2},
+    {1, 72, 40, 2},
+    {72, 1, 5, 2},
+    // sm_90, large enough for wgmma: whole, cut, rows to be packed on the way
+    {256, 264, 320, 2, 90},
+    {392, 520, 192, 3, 90},
+    {136, 200, 1608, 4, 90},
+    {130, 262, 1210, 4, 90},
 };
 
-cuda::Target target_of(const Sized& c) { return {90, c.multiprocessors, 0}; }
+cuda::Target target_of(const Sized& c) {
+  return {c.capability, c.multiprocessors, static_cast<size_t>(c.capability == 90 ? 227 : 163) * 1024};
+}
 
 template <class Body>
 void everywhere(Body body) {
   in_both_precisions([&](DType act) {
     for (const Sized& c : kSizes) try {
         if (act == DType::F32 && c.m * c.n * c.sum > 1 << 24) continue;  // one fp32 tile: a small sum cuts it too
-        on_device(90, c.multiprocessors, [&] { body(act, c); });
+        on_device(c.capability, c.multiprocessors, [&] { body(act, c); });
       } catch (const std::exception& e) {
         throw Failure(std::to_string(c.m) + " x " + std::to_string(c.n) + " summed over " + std::to_string(c.sum) +
                       " on " + std::to_string(c.multiprocessors) + " multiprocessors: " + e.what());
@@ -61,41 +78,6 @@ Values used(const Buffer& weight, DType act) {
   if (act == DType::BF16)
     for (double& x : w) x = float_of(bf16_of(x));
   return w;
-}
-
-/** C [m, n] = sum over p of A(i, p) B(p, j) in float64, and the same of the absolute values. */
-struct Reference {
-  Values value, size;
-  template <class A, class B>
-  Reference(int64_t m, int64_t n, int64_t k, A a, B b)
-      : value(static_cast<size_t>(m * n)), size(static_cast<size_t>(m * n)) {
-    for (int64_t i = 0; i < m; i++)
-      for (int64_t p = 0; p < k; p++)
-        for (int64_t j = 0; j < n; j++) {
-          const double product = a(i, p) * b(p, j);
-          value[static_cast<size_t>(i * n + j)] += product;
-          size[static_cast<size_t>(i * n + j)] += std::fabs(product);
-        }
-  }
-};
-
-/**
- * Each of the k fp32 additions (products are exact or fused) rounds by at most 2^-24 of a partial sum, which is at most
- * S = sum |A B|; independent roundings add up like a random walk, so 2 sqrt(k + 1) 2^-24 S is generous, and still a
- * hundred times less than one product dropped or taken twice. (Tensor cores truncate where they align 16 products with
- * the sum: at most 2^-23 of it a step, less than that walk.) A bf16 result adds at most 2^-8 of its value.
- */
-void check_product(const Buffer& got, const Reference& want, int64_t k, const Values& addend) {
-  const Values c = got.get();
-  const double walk = 2 * std::sqrt(static_cast<double>(k) + 1) / (1 << 24);
-  const double rounding = got.tensor().dtype == DType::BF16 ? 1.0 / 256 : 0;
-  for (size_t at = 0; at < c.size(); at++) {
-    const double plus = addend.empty() ? 0 : addend[at], value = want.value[at] + plus;
-    const double allowed = walk * (want.size[at] + std::fabs(plus)) + rounding * std::fabs(value) * (1 + 1e-6);
-    CHECK(std::fabs(c[at] - value) <= allowed, "element ", at, " is ", c[at], ", expected ", value, ", allowed ",
-          allowed);
-  }
-  got.check_guards();
 }
 
 enum class Form { Forward, Dgrad };
@@ -146,6 +128,19 @@ TEST("the cases of this test reach every row of the tile table, with the sum who
         return p.tile == row && (p.splits > 1) == is_cut;
       };
       CHECK(std::any_of(kSizes.begin(), kSizes.end(), reaches), "row ", row, is_cut ? ", cut" : ", whole");
+    }
+}
+
+TEST("the cases of this test reach the wgmma kernel, with the sum whole and cut") {
+  for (bool half : {false, true})
+    for (bool is_cut : {false, true}) {
+      const auto reaches = [&](const Sized& c) {
+        const matmul::Shape s{c.m, c.n, c.sum, false};
+        const auto p = matmul::hopper::plan(s, target_of(c), half);
+        return (p.splits > 1) == is_cut &&
+               matmul::hopper::preferred(p, matmul::plan(s, target_of(c)), target_of(c), c.n % 8 == 0);
+      };
+      CHECK(std::any_of(kSizes.begin(), kSizes.end(), reaches), half ? "bf16" : "fp32", is_cut ? ", cut" : ", whole");
     }
 }
 

@@ -111,8 +111,9 @@ TEST("a plan's parts cover the sum, without an empty one, at whole steps") {
     CHECK(p.splits * p.k_per_split >= s.k && (p.splits - 1) * p.k_per_split < s.k && p.k_per_split % kDepth == 0, s.m,
           " x ", s.n, " x ", s.k, ": ", p.splits, " parts of ", p.k_per_split);
     CHECK((kTiles[p.tile].kind == Kind::kFma) == s.fp32, "tile ", p.tile);
-    CHECK(slice_bytes(s, p) <= int64_t{128} << 20, "slices of ", slice_bytes(s, p), " bytes");
-    CHECK(p.splits == 1 ? slice_bytes(s, p) == 0 : slice_bytes(s, p) >= 4 * p.splits * s.m * s.n, "slices");
+    CHECK(slice_bytes(s, p.splits) <= int64_t{128} << 20, "slices of ", slice_bytes(s, p.splits), " bytes");
+    CHECK(p.splits == 1 ? slice_bytes(s, p.splits) == 0 : slice_bytes(s, p.splits) >= 4 * p.splits * s.m * s.n,
+          "slices");
   }
 }
 

@@ -1,0 +1,12 @@
+#pragma once
+#include "native/cuda/kernels.h"
+#include "native/cuda/kernels/hopper_matmul_tiles.h"
+#include "native/cuda/kernels/matmul_store.cuh"
+
+namespace thalweg::cuda::matmul::hopper {
+
+/** Enqueues p's sums by `plan` into `out`: p.out, or the slices of a cut sum. Rows of A, B, a bf16 C and its addend are
+ * multiples of 16 bytes, their addresses too. */
+void launch_product(const Product<bf16>& p, const Plan& plan, const Output& out, Context& ctx);
+
+}  // namespace thalweg::cuda::matmul::hopper
