@@ -37,8 +37,8 @@ const std::vector<Sized> kSizes = {
     // sm_90, large enough for wgmma: whole, cut, rows to be packed on the way
     {256, 264, 320, 2, 90},
     {392, 520, 192, 3, 90},
-    {136, 200, 1608, 4, 90},
-    {130, 262, 1210, 4, 90},
+    {136, 136, 2056, 8, 90},
+    {130, 134, 2058, 8, 90},
 };
 
 cuda::Target target_of(const Sized& c) {
