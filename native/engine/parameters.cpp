@@ -25,7 +25,7 @@ int copied_operand(const std::string& op) {
 int written_operand(const std::string& op) {
   if (op == ops::Fill::kName) return 0;
   if (op == ops::Axpy::kName || op == ops::Copy::kName || op == ops::Scale::kName) return 1;
-  if (op == ops::Add::kName) return 2;
+  if (op == ops::Add::kName || op == ops::Average::kName) return 2;
   return -1;
 }
 

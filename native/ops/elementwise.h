@@ -28,6 +28,30 @@ struct Add {
   }
 };
 
+/** Exponential moving average y += (1 - averageDecay) * (x - y), the decay a scalar of the step, as PyTorch's lerp computes it: exact where the decay is 0. Nothing changes when status is not 0. */
+struct Average {
+  static constexpr const char* kName = "average";
+  Tensor x;  // in: f32 n elements
+  Tensor status;  // in: i32 [1]
+  Tensor y;  // inout: f32 n elements
+  int64_t n = -1;
+
+  static Average decode(const Command& c) {
+    Decoder d(c, 3, 0);
+    Average p;
+    if (d.operand(0, "x", Rule::F32, false, -1, p.x)) {
+      d.bind_numel(p.n, "n");
+    }
+    if (d.operand(1, "status", Rule::I32, false, 1, p.status)) {
+      d.expect(0, 1, "1");
+    }
+    if (d.operand(2, "y", Rule::F32, false, -1, p.y)) {
+      d.bind_numel(p.n, "n");
+    }
+    return p;
+  }
+};
+
 /** y += alpha * x. */
 struct Axpy {
   static constexpr const char* kName = "axpy";

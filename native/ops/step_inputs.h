@@ -11,8 +11,9 @@ constexpr int kScalarBias1 = 4;
 constexpr int kScalarBias2 = 5;
 constexpr int kScalarWeightDecay = 6;
 constexpr int kScalarClip = 7;
-constexpr int kScalarLossScale = 8;
-constexpr int kScalarCount = 9;
+constexpr int kScalarAverageDecay = 8;
+constexpr int kScalarLossScale = 9;
+constexpr int kScalarCount = 10;
 
 constexpr int kIntegerFirstMicroBatch = 0;
 constexpr int kIntegerPositionOffset = 1;

@@ -33,6 +33,7 @@
   X(Adamw, adamw) \
   X(GradNorm, grad_norm) \
   X(Add, add) \
+  X(Average, average) \
   X(Axpy, axpy) \
   X(Copy, copy) \
   X(Dot, dot) \

@@ -253,6 +253,25 @@ export const batchScheduleSchema = z.strictObject({
 });
 export type BatchScheduleSpec = z.output<typeof batchScheduleSchema>;
 
+/** Lengths of the sequences over a run. Tokens of a step and their order stay what they are. */
+export const lengthScheduleSchema = z.strictObject({
+  stages: z
+    .array(
+      z.strictObject({
+        at: z
+          .union([z.literal(0), durationSchema], "0 or a duration")
+          .describe("Finished updates from which it holds, or tokens or sequences read by then."),
+        length: z
+          .int()
+          .positive()
+          .describe("Tokens in a sequence from then on; batch.length is a multiple: its sequences are cut into such."),
+      }),
+    )
+    .min(1)
+    .describe("In order; before the first one batch.length holds."),
+});
+export type LengthScheduleSpec = z.output<typeof lengthScheduleSchema>;
+
 export type ScheduleSpec = z.output<typeof scheduleSchema>;
 export type ScheduleSpecInput = z.input<typeof scheduleSchema>;
 export type ScalarSpec = z.output<typeof scalarSchema>;

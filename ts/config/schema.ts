@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { deviceChoices } from "../base/device.ts";
 import { bytesSchema } from "./quantities.ts";
-import { batchScheduleSchema, scalarSchema, scheduleSchema } from "./schedule_schema.ts";
+import { batchScheduleSchema, lengthScheduleSchema, scalarSchema, scheduleSchema } from "./schedule_schema.ts";
 
 const count = z.int().nonnegative();
 const atLeastOne = z.int().positive();
@@ -109,6 +109,14 @@ const optimizer = z.strictObject({
     .default(0.1)
     .describe("Decoupled weight decay of linear weights; norms and embeddings have none unless a group says so."),
   clip: z.number().nonnegative().default(1).describe("Largest global gradient norm; 0 turns clipping off."),
+  ema: z
+    .number()
+    .min(0)
+    .lt(1)
+    .optional()
+    .describe(
+      "Decay per update of an exponential moving average of the weights, kept, saved and evaluated beside them. Default: none.",
+    ),
   groups: z
     .array(
       z.strictObject({
@@ -230,7 +238,11 @@ export const runSchema = z.strictObject({
       beta1: scalarSchema.optional().describe("Decay of the first moment. Default: optimizer.beta1 throughout."),
       beta2: scalarSchema.optional().describe("Decay of the second moment. Default: optimizer.beta2 throughout."),
       clip: scalarSchema.optional().describe("Largest gradient norm. Default: optimizer.clip throughout."),
+      ema: scalarSchema.optional().describe("Decay of the weights' average. Default: optimizer.ema throughout."),
       batch: batchScheduleSchema.optional().describe("Sequences in a step. Default: those of `batch` throughout."),
+      length: lengthScheduleSchema
+        .optional()
+        .describe("Tokens that see one another. Default: batch.length throughout."),
     })
     .describe("Scalars that change over the run."),
   steps: z

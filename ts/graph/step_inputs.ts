@@ -11,6 +11,7 @@ export const scalarNames = [
   "bias2", // 1 / (1 - beta2^t)
   "weightDecay", // decoupled, multiplied by lr (Loshchilov & Hutter 2019)
   "clip", // maximum global gradient norm, 0 = no clipping
+  "averageDecay", // of the moving average of the weights
   "lossScale", // 1 / valid target tokens of the whole step
 ] as const;
 

@@ -4,24 +4,13 @@ import { Layout } from "../graph/layout.ts";
 import type { MemoryPlan } from "../graph/plan.ts";
 import { lower } from "../graph/program.ts";
 import { type Purpose, Tape } from "../graph/tape.ts";
-import type { BuildOptions, ModelLayout, ProgramKind } from "./layout.ts";
+import type { BuildOptions, ModelLayout, ProgramKind, ProgramRequest } from "./layout.ts";
 import { type LlamaConfig, llamaParameters, ropeTable } from "./llama.ts";
 import type { Parameter } from "./parameters.ts";
 import { checkConfig, flopsPerToken } from "./presets.ts";
 import { recorders } from "./programs.ts";
 
-export type { BuildOptions, ModelLayout, ProgramKind, Update } from "./layout.ts";
-
-/** A Program to build against an existing layout. */
-export interface ProgramRequest {
-  kind: ProgramKind;
-  batch?: number;
-  length?: number;
-  /** Parameters it reads, default "param". `accumulate` and `update` always train "param". */
-  parameterSet?: string;
-  /** Default: the kind, then batch and length, then the set: "evaluate/b4xt128/ema". */
-  name?: string;
-}
+export type { BuildOptions, ModelLayout, ProgramKind, ProgramRequest, Update } from "./layout.ts";
 
 export interface ProgramMemory {
   /** Size of the scratch arena while it plays. */
@@ -180,10 +169,7 @@ export function buildModule(config: LlamaConfig, options: BuildOptions): BuiltMo
   const layout = layOut(config, parameters, options);
   const model: ModelLayout = { config, parameters, layout, options };
   const kinds = options.kinds ?? defaultKinds;
-  const { programs, memory } = buildPrograms(
-    model,
-    kinds.map((kind) => ({ kind })),
-  );
+  const { programs, memory } = buildPrograms(model, [...kinds.map((kind) => ({ kind })), ...(options.programs ?? [])]);
   return {
     ...model,
     spec: { persistentBytes: layout.bytes, persistent: layout.tensors, programs },

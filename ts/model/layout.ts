@@ -7,9 +7,21 @@ import type { Parameter } from "./parameters.ts";
 
 /**
  * `accumulate` forward and backward of a micro-batch; `update` one optimizer step; `evaluate` token losses and their sum;
- * `decode` one new token against a cache; `logits` all logits of a batch, for analysis and parity tests.
+ * `decode` one new token against a cache; `logits` all logits of a batch, for analysis and parity tests; `average` moves a
+ * parameter set towards the weights.
  */
-export type ProgramKind = "accumulate" | "update" | "evaluate" | "decode" | "logits";
+export type ProgramKind = "accumulate" | "update" | "evaluate" | "decode" | "logits" | "average";
+
+/** A Program to build against a layout. */
+export interface ProgramRequest {
+  kind: ProgramKind;
+  batch?: number;
+  length?: number;
+  /** Parameters it reads, default "param"; for `average` those it writes. `accumulate` and `update` always train "param". */
+  parameterSet?: string;
+  /** Default: the kind, then batch and length, then the set: "evaluate/b4xt128/ema". */
+  name?: string;
+}
 
 /** Records the `update` Program; ts/optim has them. */
 export type Update = (t: Tape, parameters: readonly Parameter[], layout: Layout) => void;
@@ -28,6 +40,8 @@ export interface BuildOptions {
   headChunkRows?: number | undefined;
   /** Default: accumulate, update, evaluate, decode. Gradients and moments are laid out only when trained. */
   kinds?: readonly ProgramKind[] | undefined;
+  /** Programs beside those, of other lengths or parameter sets. */
+  programs?: readonly ProgramRequest[] | undefined;
   /** Needed for `update`. */
   update?: Update | undefined;
   /** Rows that io tensors have room for, when Programs with larger batches are to be attached later. */

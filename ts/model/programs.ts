@@ -2,7 +2,7 @@ import { ThalwegError } from "../base/errors.ts";
 import { gradients } from "../graph/autograd.ts";
 import { linear } from "../graph/functions.ts";
 import { evaluationHead, head } from "../graph/head.ts";
-import { copy } from "../graph/ops/elementwise.ts";
+import { average as averageOp, copy } from "../graph/ops/elementwise.ts";
 import { linear as linearOp } from "../graph/ops/linear.ts";
 import type { Tape, Tensor } from "../graph/tape.ts";
 import type { ModelLayout, ProgramKind } from "./layout.ts";
@@ -51,6 +51,12 @@ const update: Recorder = (t, { parameters, layout, options }) => {
   options.update(t, parameters, layout);
 };
 
+/** Moves the tape's parameter set towards "param", both as one flat tensor. */
+const average: Recorder = (t, model) => {
+  const inputs = { x: laid(t, model, "param"), status: laid(t, model, "out/status") };
+  t.op(averageOp, inputs, {}, { label: "average", into: { y: laid(t, model, t.parameterSet) } });
+};
+
 /** Token losses into out/token_loss; their sum into out/eval_loss, overwritten when firstMicroBatch is 1, else added. */
 const evaluate: Recorder = (t, model, batch) => {
   const x = hidden(t, model, batch);
@@ -83,4 +89,11 @@ const logits: Recorder = (t, model, batch) => {
   writeLogits(t, model, hidden(t, model, batch), out);
 };
 
-export const recorders: Readonly<Record<ProgramKind, Recorder>> = { accumulate, update, evaluate, decode, logits };
+export const recorders: Readonly<Record<ProgramKind, Recorder>> = {
+  accumulate,
+  update,
+  evaluate,
+  decode,
+  logits,
+  average,
+};

@@ -35,6 +35,8 @@ export interface AdamScalars {
   weightDecay: number;
   /** Largest global gradient norm; 0 = no clipping. */
   clip: number;
+  /** Decay of the moving average of the weights, where one is kept. Default 0. */
+  ema?: number | undefined;
   /** 1 / valid target tokens of the whole step. */
   lossScale: number;
 }
@@ -60,6 +62,7 @@ export function adamScalars(s: AdamScalars): Float32Array {
     bias2: 1 / (1 - (s.beta2Product ?? beta2 ** t)),
     weightDecay,
     clip,
+    averageDecay: s.ema ?? 0,
     lossScale,
   };
   return Float32Array.from(scalarNames, (name) => values[name]);

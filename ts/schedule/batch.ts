@@ -1,5 +1,5 @@
 import { ConfigError, type ConfigPath, formatPath } from "../config/errors.ts";
-import { parseDuration } from "../config/quantities.ts";
+import { type Duration, parseDuration } from "../config/quantities.ts";
 import type { BatchScheduleSpec } from "../config/schedule_schema.ts";
 import { headOf, tailOf } from "./interruptions.ts";
 import type { Segment } from "./segment.ts";
@@ -43,18 +43,13 @@ export function planBatch(
   };
   for (const [i, { at, sequences }] of (spec?.stages ?? []).entries()) {
     const own = [...path, "stages", i, "at"];
-    const parsed = parseDuration(at)!;
-    const name = `${formatPath(own)} is ${at}`;
-    if (parsed.unit === "flops" || (parsed.unit === "share" && totalSteps === null))
+    const start = stageStart(at, { length, stepAt }, totalSteps, own);
+    const before = stages.at(-1)!.start;
+    if (start <= before)
       throw new ConfigError(
         own,
-        `${name}; expected steps, tokens or sequences, or a share of a run with a number of steps.`,
+        `${formatPath(own)} is ${at}, which is step ${start}; expected a step after ${before}.`,
       );
-    const { amount, unit } = parsed;
-    const tokens = unit === "tokens" ? amount : amount * length;
-    const start = unit === "steps" ? amount : unit === "share" ? Math.round(amount * totalSteps!) : stepAt(tokens);
-    if (start <= stages.at(-1)!.start)
-      throw new ConfigError(own, `${name}, which is step ${start}; expected a step after ${stages.at(-1)!.start}.`);
     stages.push({ start, sequences });
   }
   const rule = spec?.lr ?? "keep";
@@ -63,6 +58,23 @@ export function planBatch(
     return rule === "keep" ? 1 : rule === "linear" ? ratio : Math.sqrt(ratio);
   };
   return { stages, length, sequencesAt: (step) => startOf(step).sequences, tokensAt, stepAt, lrFactor };
+}
+
+/** The step at which a stage of the batch or of the length begins. Throws ConfigError for a duration that says none. */
+export function stageStart(
+  at: Duration,
+  { length, stepAt }: Pick<BatchPlan, "length" | "stepAt">,
+  totalSteps: number | null,
+  path: ConfigPath,
+): number {
+  const { amount, unit } = parseDuration(at)!;
+  if (unit === "flops" || (unit === "share" && totalSteps === null))
+    throw new ConfigError(
+      path,
+      `${formatPath(path)} is ${at}; expected steps, tokens or sequences, or a share of a run with a number of steps.`,
+    );
+  if (unit === "steps") return amount;
+  return unit === "share" ? Math.round(amount * totalSteps!) : stepAt(unit === "tokens" ? amount : amount * length);
 }
 
 /** Segments with each stage's factor on their values. */

@@ -2,10 +2,11 @@ import { canonicalJson } from "../config/canonical.ts";
 import { ConfigError, formatPath } from "../config/errors.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { type BatchPlan, planBatch } from "./batch.ts";
+import { type LengthPlan, planLength } from "./length.ts";
 import { buildSchedule, runSteps, type Schedule } from "./schedule.ts";
 
 /** Scalars of the optimizer that may have a schedule of their own. */
-export const scheduledNames = ["weightDecay", "beta1", "beta2", "clip"] as const;
+export const scheduledNames = ["weightDecay", "beta1", "beta2", "clip", "ema"] as const;
 export type ScheduledName = (typeof scheduledNames)[number];
 
 /** What the update after so many finished ones uses. */
@@ -15,6 +16,8 @@ export interface StepScalars {
   readonly beta1: number;
   readonly beta2: number;
   readonly clip: number;
+  /** Decay of the weights' moving average, where one is kept. */
+  readonly ema?: number;
   /** Product of the betas of the updates so far, this one included, where they change; for bias corrections. */
   readonly beta1Product?: number;
   readonly beta2Product?: number;
@@ -26,6 +29,9 @@ export interface RunScalars {
   /** Those that have a schedule. */
   readonly scheduled: Readonly<Partial<Record<ScheduledName, Schedule>>>;
   readonly batch: BatchPlan;
+  readonly lengths: LengthPlan;
+  /** Whether a moving average of the weights is kept. */
+  readonly averages: boolean;
   /** Last step; null for an open run. */
   readonly end: number | null;
   at(step: number): StepScalars;
@@ -50,25 +56,29 @@ export function buildScalars(config: Scheduled, flopsPerStep: number | null = nu
     if (spec === undefined) continue;
     const path = ["schedule", name];
     const peak = spec.peak ?? optimizer[name];
-    if (!(peak > 0) || (name.startsWith("beta") && peak >= 1))
+    const most = name.startsWith("beta") || name === "ema" ? 1 : Number.POSITIVE_INFINITY;
+    if (peak === undefined || !(peak > 0 && peak < most))
       throw new ConfigError(
         [...path, "peak"],
-        `${formatPath([...path, "peak"])} is ${peak}; expected above 0${name.startsWith("beta") ? " and below 1" : ""}.`,
+        `${formatPath([...path, "peak"])} is ${peak ?? "missing"}; expected above 0${most === 1 ? " and below 1" : ""}.`,
       );
     scheduled[name] = buildSchedule({ ...spec, peak }, { ...sizes, totalSteps: end, lr, path });
   }
   const products = { beta1: product(scheduled.beta1), beta2: product(scheduled.beta2) };
-  const value = (name: ScheduledName, step: number) => scheduled[name]?.valueAt(step) ?? optimizer[name];
+  const value = (name: ScheduledName, step: number) => scheduled[name]?.valueAt(step) ?? optimizer[name] ?? 0;
+  const averages = optimizer.ema !== undefined || scheduled.ema !== undefined;
   const at = (step: number): StepScalars => ({
     lr: lr.valueAt(step),
     weightDecay: value("weightDecay", step),
     beta1: value("beta1", step),
     beta2: value("beta2", step),
     clip: value("clip", step),
+    ...(averages ? { ema: value("ema", step) } : {}),
     ...(products.beta1 ? { beta1Product: products.beta1(step) } : {}),
     ...(products.beta2 ? { beta2Product: products.beta2(step) } : {}),
   });
-  return { lr, scheduled, batch, end, at };
+  const lengths = planLength(batch, schedule.length, end);
+  return { lr, scheduled, batch, lengths, averages, end, at };
 }
 
 /** Product of a schedule's values, as the kernel has them in float32, over updates 0..step. Steps asked in order cost one each. */
@@ -92,8 +102,9 @@ function product(schedule: Schedule | undefined): ((step: number) => number) | n
  */
 export function scalarsIdentity(config: Scheduled): Record<string, string> {
   const { schedule } = config;
-  if (schedule.batch === undefined && scheduledNames.every((name) => schedule[name] === undefined)) return {};
-  const { scheduled } = buildScalars(config);
+  const { lr: _, ...others } = schedule;
+  if (Object.values(others).every((spec) => spec === undefined)) return {};
+  const { scheduled, lengths } = buildScalars(config);
   const entries = Object.entries(scheduled).map(([name, built]) => {
     const spec = schedule[name as ScheduledName]!;
     return [`schedule.${name}`, spec.follow_lr === undefined ? built.canonical : canonicalJson([spec, built.peak])];
@@ -101,5 +112,6 @@ export function scalarsIdentity(config: Scheduled): Record<string, string> {
   return {
     ...Object.fromEntries(entries),
     ...(schedule.batch === undefined ? {} : { "schedule.batch": canonicalJson(schedule.batch) }),
+    ...(schedule.length === undefined ? {} : { "schedule.length": canonicalJson(lengths.stages) }),
   };
 }

@@ -84,10 +84,9 @@ worker=$!
 # A trapped signal ends \`wait\` early: wait again until the worker itself has ended.
 wait $worker; code=$?
 while kill -0 $worker 2>/dev/null; do wait $worker; code=$?; done
-# Once queued again it waits for Slurm to end it: an exit of its own at the same moment would count as a failure.
 if [ $warned -eq 1 ] && [ $code -ne 0 ]; then
   trap - USR1 TERM
-  scontrol requeue "\${SLURM_ARRAY_JOB_ID}_\${SLURM_ARRAY_TASK_ID}" && sleep 300
+  scontrol requeue "\${SLURM_ARRAY_JOB_ID}_\${SLURM_ARRAY_TASK_ID}"
 fi
 exit $code
 `;

@@ -3,7 +3,7 @@ import { Engine } from "../engine/engine.ts";
 import { enginePrecision } from "./model_config.ts";
 import { initializeWeights, ModuleMachine } from "./module_machine.ts";
 import { measurePeak } from "./peak.ts";
-import { MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
+import { AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
 import type { PlannedRun } from "./setup.ts";
 import type { Start } from "./start.ts";
 
@@ -21,12 +21,16 @@ export async function loadRun(plan: PlannedRun, start: Start): Promise<LoadedRun
     const module = await engine.load(built.spec);
     for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
     const machine = new ModuleMachine(module, built, config.optimizer);
+    let goesOn = false; // a moving average that the checkpoint has
     if (start.kind === "start") await initializeWeights(module, built.parameters, config.seed);
     else if (start.kind === "init") await machine.load({ model: start.weights, optimizer: null });
     else {
-      const folder = start.checkpoint.path;
-      await machine.load({ model: join(folder, MODEL_FILE), optimizer: join(folder, OPTIMIZER_FILE) });
+      const { path, manifest } = start.checkpoint;
+      goesOn = machine.averages && AVERAGE_FILE in manifest.files;
+      const average = goesOn ? join(path, AVERAGE_FILE) : null;
+      await machine.load({ model: join(path, MODEL_FILE), optimizer: join(path, OPTIMIZER_FILE), average });
     }
+    if (machine.averages && !goesOn) await machine.startAverage();
     await module.refresh();
     return { engine, machine, [Symbol.asyncDispose]: () => engine.dispose() };
   } catch (error) {

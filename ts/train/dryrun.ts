@@ -4,7 +4,7 @@ import type { LlamaConfig } from "../model/llama.ts";
 import { type ParameterKind, parameterElements } from "../model/parameters.ts";
 import { counts } from "../model/presets.ts";
 import type { RunScalars } from "../schedule/scalars.ts";
-import type { Phase, Schedule } from "../schedule/schedule.ts";
+import type { Phase } from "../schedule/schedule.ts";
 import { planMilestones } from "./milestones.ts";
 import { planWarnings } from "./plan.ts";
 import type { Occasion, WarningRecord } from "./records.ts";
@@ -77,7 +77,7 @@ export function dryRun(input: DryRunInput): DryRun {
   const epochTokens = epochSequences === null ? null : epochSequences * config.batch.length;
   const { parameters, nonEmbedding } = counts(model);
   const { io, gradients, optimizer, scratch, scratchByPurpose } = memory;
-  const checkpointCopy = memory.parameters + optimizer;
+  const checkpointCopy = memory.parameters + optimizer + memory.sets;
   const extra = engine.packedBytes + engine.workspaceBytes + checkpointCopy;
   return {
     name: config.name,
@@ -106,7 +106,7 @@ export function dryRun(input: DryRunInput): DryRun {
     epochTokens,
     epochs: tokens === null || epochTokens === null ? null : tokens / epochTokens,
     phases: schedule.phases,
-    ...disk(config, schedule, end, parameters),
+    ...disk(config, scalars, end, parameters),
     warnings: planWarnings({ ...input, schedule, tokens }),
   };
 }
@@ -117,17 +117,17 @@ function byKind({ parameters }: BuiltModule): Record<ParameterKind, number> {
   return sums;
 }
 
-/** Weights and two moments in float32; the small files beside them do not count. */
-const stateBytes = (parameters: number): number => 12 * parameters;
+/** Weights, two moments and perhaps an average in float32; the small files beside them do not count. */
+const stateBytes = (parameters: number, averages: boolean): number => (averages ? 16 : 12) * parameters;
 
-function disk(config: RunConfig, schedule: Schedule, end: number | null, parameters: number) {
+function disk(config: RunConfig, { lr, averages }: RunScalars, end: number | null, parameters: number) {
   const horizon = end ?? config.checkpoints.every * (config.checkpoints.keep + 1);
-  const checkpoints = planMilestones(config, schedule, end)
+  const checkpoints = planMilestones(config, lr, end)
     .between(0, horizon)
     .filter((m) => m.save)
     .map(({ step, occasion }) => ({ step, occasion, pinned: occasion !== "periodic" }));
   const pinned = checkpoints.filter((c) => c.pinned).length;
   const kept = Math.min(config.checkpoints.keep, checkpoints.length - pinned);
-  const checkpointBytes = stateBytes(parameters);
+  const checkpointBytes = stateBytes(parameters, averages);
   return { checkpoints, checkpointBytes, diskBytes: (pinned + kept + 1) * checkpointBytes };
 }

@@ -12,6 +12,8 @@ import type { SetLoss } from "./records.ts";
 export interface EvaluateOptions {
   /** A checkpoint, a run directory (its newest checkpoint) or a transformers folder. */
   path: string;
+  /** Evaluate the moving average of the weights that lies beside them. */
+  average?: boolean | undefined;
   /** A prepared dataset. Default: the validation data of the checkpoint's run. */
   data?: string | undefined;
   /** Sequences to evaluate on, "all" for the whole data. Default: as the run did, or 64. */
@@ -40,7 +42,7 @@ export interface Evaluation {
 
 /** Validation loss of a saved model. @throws BAD_OPTION when data or length do not fit the model. */
 export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Evaluation> {
-  const pretrained = await openPretrained(options.path);
+  const pretrained = await openPretrained(options.path, options.average);
   const config = pretrained.checkpoint?.state.config ?? null;
   const folders: [string, string][] = options.data
     ? [["validation", options.data]]

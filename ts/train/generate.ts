@@ -71,6 +71,8 @@ const decode = (module: Module, token: number, position: number): Promise<unknow
 export interface GenerateTextOptions extends GenerateOptions {
   /** A checkpoint, a run directory (its newest checkpoint) or a transformers folder. */
   path: string;
+  /** Take the moving average of the weights that lies beside them. */
+  average?: boolean | undefined;
   prompt: string;
   /** Compute precision. Default: that of the run, or fp32. */
   precision?: "fp32" | "bf16" | undefined;
@@ -82,7 +84,7 @@ export interface GenerateTextOptions extends GenerateOptions {
 
 /** Continues a text. An empty prompt starts as a new document does: after the end-of-text token. */
 export async function generateText(options: GenerateTextOptions): Promise<{ text: string; tokens: number[] }> {
-  const pretrained = await openPretrained(options.path);
+  const pretrained = await openPretrained(options.path, options.average);
   const { tokenizer, model, checkpoint } = pretrained;
   if (tokenizer === null)
     throw new ThalwegError("BAD_INPUT", `${pretrained.folder} has no tokenizer.json: text cannot be read or written.`);

@@ -46,7 +46,9 @@ export interface LoopOptions {
   record: (record: MetricsRecord) => void;
   /** null when there is nothing to evaluate on. */
   evaluate:
-    | ((signal: AbortSignal) => Promise<{ loss: number; tokens: number; sets?: EvaluationRecord["sets"] }>)
+    | ((
+        signal: AbortSignal,
+      ) => Promise<{ loss: number; tokens: number } & Pick<EvaluationRecord, "sets" | "averageLoss">>)
     | null;
   save: (at: SavePoint, required: boolean) => Promise<void>;
   /** For the message of a diverged run: the newest checkpoint that is whole. */
@@ -241,10 +243,17 @@ export class TrainingLoop {
     this.#unevaluated = measured === null;
     if (measured === null) return;
     const lr = this.#plan.schedule.valueAt(Math.max(0, step - 1));
-    const { loss, tokens: evaluatedTokens, sets } = measured;
+    const { loss, tokens: evaluatedTokens, sets, averageLoss } = measured;
     const { tokens } = this.#done;
     const of = { type: "evaluation", step, tokens, loss, evaluatedTokens } as const;
-    const record: EvaluationRecord = { ...of, ...(sets ? { sets } : {}), occasion, budget, lr };
+    const record: EvaluationRecord = {
+      ...of,
+      ...(averageLoss === undefined ? {} : { averageLoss }),
+      ...(sets ? { sets } : {}),
+      occasion,
+      budget,
+      lr,
+    };
     this.#observe(record);
     this.#clock = performance.now();
   }

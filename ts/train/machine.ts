@@ -14,6 +14,8 @@ export interface StepNumbers {
   status: number;
 }
 
+export type EvaluatedWeights = "live" | "average";
+
 export interface LossSum {
   /** Sum of token losses, nats. */
   sum: number;
@@ -27,6 +29,8 @@ export interface StateSnapshot {
   writeModel(path: string): Promise<void>;
   /** Both moments of AdamW under `adam_m/` and `adam_v/` + Hugging Face name. */
   writeOptimizer(path: string): Promise<void>;
+  /** The moving average of the weights, as writeModel; null when none is kept. */
+  writeAverage: ((path: string) => Promise<void>) | null;
   dispose(): void;
 }
 
@@ -41,8 +45,8 @@ export interface Machine {
    * at a micro-batch, in which case nothing of it counts.
    */
   step(batch: Batch, step: number, scalars: UpdateScalars, signal: AbortSignal): Promise<StepNumbers | null>;
-  /** Losses of a batch without a gradient. */
-  evaluate(batch: Batch): Promise<LossSum>;
+  /** Losses of a batch without a gradient, under the weights or their moving average. */
+  evaluate(batch: Batch, weights?: EvaluatedWeights): Promise<LossSum>;
   /** Copies weights and optimizer state aside, after everything queued before. */
   snapshot(): Promise<StateSnapshot>;
 }

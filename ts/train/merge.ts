@@ -7,7 +7,7 @@ import { type Checkpoint, MANIFEST, readCheckpoint, STATE } from "./checkpoint_v
 import { mergeWeights, type Weighing } from "./merge_weights.ts";
 import { shapeDifferences } from "./resume.ts";
 import { SafetensorsFile, writeLike } from "./safetensors.ts";
-import { MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
+import { AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
 
 export interface MergeOptions {
   /** Checkpoint folders, or one run directory whose checkpoints are meant. */
@@ -45,7 +45,7 @@ export async function mergeCheckpoints({ weighing, out, ...choice }: MergeOption
   }));
   const companions: Record<string, Uint8Array> = {};
   for (const name of Object.keys(newest.manifest.files))
-    if (![MODEL_FILE, OPTIMIZER_FILE, STATE, MANIFEST].includes(name))
+    if (![MODEL_FILE, OPTIMIZER_FILE, AVERAGE_FILE, STATE, MANIFEST].includes(name))
       companions[name] = await readFile(join(newest.path, name));
   const { path } = await publishCheckpoint(
     join(out, "checkpoints"),

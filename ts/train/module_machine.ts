@@ -1,10 +1,10 @@
 import type { Batch } from "../data/loader.ts";
 import type { FileEntry, Module, PlayEntry } from "../engine/module.ts";
 import { type IntegerName, integerNames } from "../graph/step_inputs.ts";
-import type { BuiltModule } from "../model/build.ts";
+import type { BuildOptions, BuiltModule } from "../model/build.ts";
 import { initSpecs, type Parameter, partShape } from "../model/parameters.ts";
 import { type AdamScalars, adamScalars } from "../optim/adamw.ts";
-import type { LossSum, Machine, StateSnapshot, StepNumbers, UpdateScalars } from "./machine.ts";
+import type { EvaluatedWeights, LossSum, Machine, StateSnapshot, StepNumbers, UpdateScalars } from "./machine.ts";
 
 /** What adamScalars needs beside the step, its rate and its tokens. */
 export type OptimizerConstants = Omit<AdamScalars, "step" | "lr" | "lossScale">;
@@ -29,6 +29,28 @@ export function fileEntries(parameters: readonly Parameter[], set: string, prefi
 }
 
 const moments = ["adam_m", "adam_v"] as const;
+/** Parameter set of the moving average of the weights. */
+export const averageSet = "ema";
+
+/** Programs and tensors that a moving average needs. */
+export const averageOptions = {
+  parameterSets: [averageSet],
+  programs: [
+    { kind: "average", parameterSet: averageSet },
+    { kind: "evaluate", parameterSet: averageSet },
+  ],
+} as const satisfies Pick<BuildOptions, "parameterSets" | "programs">;
+
+/** The accumulate Program of sequences of `length`, with the tokens of the main one's. */
+export function accumulateOf(length: number, main: Pick<BuildOptions, "microBatch" | "length">) {
+  if (length === main.length) return { kind: "accumulate", name: "accumulate" } as const;
+  return {
+    kind: "accumulate",
+    name: `accumulate/t${length}`,
+    batch: (main.microBatch * main.length) / length,
+    length,
+  } as const;
+}
 
 export const modelEntries = (parameters: readonly Parameter[]): FileEntry[] => fileEntries(parameters, "param");
 export const optimizerEntries = (parameters: readonly Parameter[]): FileEntry[] =>
@@ -74,8 +96,8 @@ export class ModuleMachine implements Machine {
    * the last. Returns the pending reads of its numbers, in an object so that they are not awaited here.
    */
   async #queueStep(batch: Batch, scalars: Float32Array, signal: AbortSignal) {
-    const { microBatch } = this.#built.options;
-    const pieces = batch.sequences / microBatch;
+    const { microBatch, length } = this.#built.options;
+    const pieces = (batch.sequences * batch.length) / (microBatch * length);
     let previous: Promise<unknown> = Promise.resolve();
     let latest: Promise<unknown> = Promise.resolve();
     for (let i = 0; i < pieces; i++) {
@@ -85,7 +107,7 @@ export class ModuleMachine implements Machine {
         return null;
       }
       const entries = [this.#accumulate(batch, i, scalars)];
-      if (i === pieces - 1) entries.push({ program: "update", scalars });
+      if (i === pieces - 1) entries.push({ program: "update", scalars }, ...this.#average(scalars));
       previous = latest;
       latest = this.#module.play(entries);
       latest.catch(() => undefined);
@@ -98,20 +120,34 @@ export class ModuleMachine implements Machine {
   }
 
   #accumulate(batch: Batch, index: number, scalars: Float32Array): PlayEntry {
-    const { microBatch, length } = this.#built.options;
-    const [from, to] = [index * microBatch * length, (index + 1) * microBatch * length];
+    const { options } = this.#built;
+    const rows = options.microBatch * options.length;
+    const [from, to] = [index * rows, (index + 1) * rows];
     return {
-      program: "accumulate",
+      program: accumulateOf(batch.length, options).name,
       inputs: { "io/tokens": batch.tokens.subarray(from, to), "io/targets": batch.targets.subarray(from, to) },
       scalars,
       integers: playIntegers({ firstMicroBatch: index === 0 ? 1 : 0 }),
     };
   }
 
-  async evaluate(batch: Batch): Promise<LossSum> {
+  get averages(): boolean {
+    return this.#built.options.parameterSets?.includes(averageSet) ?? false;
+  }
+
+  #average(scalars: Float32Array): PlayEntry[] {
+    return this.averages ? [{ program: `average/${averageSet}`, scalars }] : [];
+  }
+
+  /** Begins the moving average with the weights as they are. */
+  async startAverage(): Promise<void> {
+    await this.#module.play(this.#average(adamScalars({ ...this.#constants, ...noScalars, ema: 0, lossScale: 1 })));
+  }
+
+  async evaluate(batch: Batch, weights: EvaluatedWeights = "live"): Promise<LossSum> {
     const played = this.#module.play([
       {
-        program: "evaluate",
+        program: weights === "live" ? "evaluate" : `evaluate/${averageSet}`,
         inputs: { "io/tokens": batch.tokens, "io/targets": batch.targets },
         scalars: adamScalars({ ...this.#constants, ...noScalars, lossScale: 1 }),
         integers: playIntegers({ firstMicroBatch: 1 }),
@@ -125,7 +161,8 @@ export class ModuleMachine implements Machine {
 
   async snapshot(): Promise<StateSnapshot> {
     const { parameters } = this.#built;
-    const names = ["param", ...moments].flatMap((set) => parameters.map((p) => `${set}/${p.name}`));
+    const sets = ["param", ...moments, ...(this.averages ? [averageSet] : [])];
+    const names = sets.flatMap((set) => parameters.map((p) => `${set}/${p.name}`));
     const held = await this.#module.snapshot(names);
     return {
       writeModel: async (path) => {
@@ -135,14 +172,21 @@ export class ModuleMachine implements Machine {
       writeOptimizer: async (path) => {
         await held.writeSafetensors(path, optimizerEntries(parameters));
       },
+      writeAverage: this.averages
+        ? async (path) => {
+            await held.writeSafetensors(path, fileEntries(parameters, averageSet), { format: "pt" });
+          }
+        : null,
       dispose: () => held.dispose(),
     };
   }
 
-  /** Reads weights, and the optimizer's moments unless `optimizer` is null. */
-  async load({ model, optimizer }: { model: string; optimizer: string | null }): Promise<void> {
+  /** Reads weights, and the optimizer's moments and the moving average unless they are null. */
+  async load(files: { model: string; optimizer: string | null; average?: string | null }): Promise<void> {
+    const { model, optimizer, average = null } = files;
     const { parameters } = this.#built;
     await this.#module.loadFile(model, modelEntries(parameters));
     if (optimizer !== null) await this.#module.loadFile(optimizer, optimizerEntries(parameters));
+    if (average !== null) await this.#module.loadFile(average, fileEntries(parameters, averageSet));
   }
 }

@@ -38,7 +38,8 @@ export function evaluationLine(r: EvaluationRecord): string {
   const budget = r.budget === null ? "" : ` of budget ${r.budget + 1}`;
   const sets = Object.entries(r.sets ?? {});
   const each = sets.length < 2 ? "" : `  ${sets.map(([name, { loss }]) => `${name} ${loss.toFixed(4)}`).join("  ")}`;
-  return `step ${formatCount(r.step)}  validation loss ${r.loss.toFixed(4)}${each}  (${r.occasion}${budget})`;
+  const average = r.averageLoss === undefined ? "" : `, averaged weights ${r.averageLoss.toFixed(4)}`;
+  return `step ${formatCount(r.step)}  validation loss ${r.loss.toFixed(4)}${average}${each}  (${r.occasion}${budget})`;
 }
 
 export function checkpointLine(r: CheckpointRecord): string {

@@ -52,6 +52,8 @@ export interface EvaluationRecord {
   /** Mean cross-entropy in nats per token over the fixed validation batches. */
   loss: number;
   evaluatedTokens: number;
+  /** The same under the moving average of the weights, where one is kept. */
+  averageLoss?: number;
   /** Each validation set by its name; absent in records of older versions. */
   sets?: Record<string, SetLoss>;
   occasion: Occasion;

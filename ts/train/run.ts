@@ -1,6 +1,6 @@
 import { relative } from "node:path";
 import { canonicalHash } from "../config/canonical.ts";
-import { TokenLoader } from "../data/loader.ts";
+import { type Batch, TokenLoader } from "../data/loader.ts";
 import { type Beginning, type BeginOptions, beginRun } from "./begin.ts";
 import { supersedeAfter } from "./checkpoint_folder.ts";
 import { type CheckpointState, checkpointName, NUMERICS_VERSION, STATE_VERSION } from "./checkpoint_state.ts";
@@ -152,7 +152,11 @@ async function train(
   });
   const loop = new TrainingLoop({
     machine,
-    nextBatch: (step) => loader.next(plan.scalars.batch.sequencesAt(step)),
+    nextBatch: (step) => {
+      const length = plan.scalars.lengths.lengthAt(step);
+      loader.setLength(length);
+      return loader.next((plan.scalars.batch.sequencesAt(step) * config.batch.length) / length);
+    },
     plan: loopPlan(plan),
     redirect: (step) => redirect.take(step),
     from: { ...from, evaluated: !(own || cutsIn) || log.evaluations.some((e) => e.step === from.step) },
@@ -188,7 +192,13 @@ function trainingLoader(data: RunData, { config, schedule, scalars }: PlannedRun
   const { length } = config.batch;
   const { seed, onEnd } = config.data;
   const stages = mixtureStages(config, schedule, (step) => scalars.batch.tokensAt(step) / length);
-  const loader = new TokenLoader(data.sources, { length, seed, onEnd, ...(stages ? { stages } : {}) });
+  const loader = new TokenLoader(data.sources, {
+    length,
+    maxLength: length,
+    seed,
+    onEnd,
+    ...(stages ? { stages } : {}),
+  });
   loader.seek(cursor.position, cursor.offset);
   return loader;
 }
@@ -201,7 +211,13 @@ function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: Lo
   const sets = data.validations
     .filter(({ dataset }) => sequencesIn(dataset, length) > skip)
     .map((source) => ({ ...source, batches: validationSet(source.dataset, sequences, length, batch, skip) }));
-  return sets.length === 0 ? null : (signal: AbortSignal) => evaluateSets(machine, sets, signal);
+  if (sets.length === 0) return null;
+  const averaged = { evaluate: (batch: Batch) => machine.evaluate(batch, "average") };
+  return async (signal: AbortSignal) => {
+    const measured = await evaluateSets(machine, sets, signal);
+    if (!machine.averages) return measured;
+    return { ...measured, averageLoss: (await evaluateSets(averaged, sets, signal)).loss };
+  };
 }
 
 function openSaver(options: RunOptions, data: RunData, { plan, start, from }: Beginning, log: RunLog): CheckpointSaver {

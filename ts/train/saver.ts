@@ -8,6 +8,8 @@ import type { CheckpointRecord, WarningRecord } from "./records.ts";
 
 export const MODEL_FILE = "model.safetensors";
 export const OPTIMIZER_FILE = "optimizer.safetensors";
+/** The moving average of the weights, where the run keeps one. */
+export const AVERAGE_FILE = "ema.safetensors";
 
 /** An error's message to be followed by a full stop. */
 const reason = (error: Error): string => error.message.replace(/\.$/, "");
@@ -92,6 +94,7 @@ export class CheckpointSaver {
         ...companions,
         [MODEL_FILE]: (path) => snapshot.writeModel(path),
         [OPTIMIZER_FILE]: (path) => snapshot.writeOptimizer(path),
+        ...(snapshot.writeAverage ? { [AVERAGE_FILE]: snapshot.writeAverage } : {}),
       };
       const { path, bytes } = await publishCheckpoint(this.directory, state, files);
       this.#lastSavedStep = state.step;

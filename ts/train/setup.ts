@@ -13,6 +13,7 @@ import { openRunDataIfPresent, type RunData, sequencesIn } from "./datasets.ts";
 import { type DryRun, dryRun, type EngineMemory } from "./dryrun.ts";
 import { checkMicroBatch, chooseMicroBatch } from "./microbatch.ts";
 import { enginePrecision, groupRules, resolveModel } from "./model_config.ts";
+import { accumulateOf, averageOptions } from "./module_machine.ts";
 import type { WarningRecord } from "./records.ts";
 
 /** A run worked out: nothing here has touched a device. */
@@ -93,7 +94,7 @@ export function planRun(config: RunConfig, data: DataFacts, options: PlanOptions
   const at = (microBatch: number) => {
     const known = builds.get(microBatch);
     if (known) return known;
-    const built = build(config, model, microBatch);
+    const built = build(config, model, scalars, microBatch);
     const engine = planMemory(built.spec, { device: config.device, threads: config.threads });
     const plan = dryRun({ config, model, scalars, end, built, engine, microBatch, ...data });
     builds.set(microBatch, { built, engine, plan });
@@ -138,9 +139,15 @@ const doesNotFit = (message: string): WarningRecord => ({
   suggestion: "Run it on a larger machine, or state memory.limit for the one it is meant for.",
 });
 
-function build(config: RunConfig, model: LlamaConfig, microBatch: number): BuiltModule {
+function build(config: RunConfig, model: LlamaConfig, scalars: RunScalars, microBatch: number): BuiltModule {
   const { memory, evaluation, batch, optimizer } = config;
+  const { parameterSets, programs } = scalars.averages ? averageOptions : { parameterSets: [], programs: [] };
+  const lengths = new Set(scalars.lengths.stages.map((stage) => stage.length));
+  lengths.delete(batch.length);
+  const main = { microBatch, length: batch.length };
   return buildModule(model, {
+    parameterSets,
+    programs: [...programs, ...[...lengths].map((length) => accumulateOf(length, main))],
     precision: enginePrecision(config.precision),
     microBatch,
     length: batch.length,

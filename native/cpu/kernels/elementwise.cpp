@@ -50,6 +50,22 @@ void scale(const ops::Scale& p, Context& ctx) {
 }
 size_t scale_workspace(const ops::Scale&, int) { return 0; }
 
+void average(const ops::Average& p, Context& ctx) {
+  if (*p.status.as<int32_t>() != 0) return;
+  const float decay = ctx.scalars[ops::kScalarAverageDecay], share = 1.0f - decay;
+  const float* x = p.x.as<float>();
+  float* y = p.y.as<float>();
+  // From the nearer end, so that a decay of 0 gives x itself and one of nearly 1 keeps the small change.
+  const bool from_average = share < 0.5f;
+  const F factor = set1(from_average ? share : -decay);
+  each_lane(
+      ctx, p.n, [&](int64_t i, int n) __attribute__((always_inline)) {
+        const F now = load_part(x + i, n), before = load_part(y + i, n);
+        store_part(y + i, fma(factor, now - before, from_average ? before : now), n);
+      });
+}
+size_t average_workspace(const ops::Average&, int) { return 0; }
+
 template <class From, class To>
 static void convert(const ops::Copy& p, Context& ctx) {
   const From* x = p.x.as<From>();

@@ -5,9 +5,10 @@
 #include "native/cuda/ptx/thread.h"
 
 /**
- * Ops on flat tensors of n elements: add y = a + b, axpy y += alpha x, scale y = alpha x, copy (converting between fp32
- * and bf16), fill, and round_weights, the copy that refreshes bf16 weights. Bound by memory: every operand moves once,
- * 6 bytes an element for add in bf16, 12 for axpy, 6 for fp32 to bf16.
+ * Ops on flat tensors of n elements: add y = a + b, axpy y += alpha x, scale y = alpha x, average (the moving one
+ * of the weights), copy (converting between fp32 and bf16), fill, and round_weights, the copy that refreshes bf16
+ * weights. Bound by memory: every operand moves once, 6 bytes an element for add in bf16, 12 for axpy and average, 6
+ * for fp32 to bf16.
  *
  * A thread reads kInFlight vectors before it writes the first (the compiler may not, as y may be an operand); threads
  * of a block lie side by side. Any n: the last block does what is left of the last vector element by element.
@@ -117,6 +118,34 @@ struct ScaleBody {
   }
 };
 
+/** From the nearer end, so that a decay of 0 gives x itself and one of nearly 1 keeps the small change. */
+struct AverageBody {
+  const float* x;
+  float* y;
+  const float* scalars;
+  const int32_t* status;
+  template <int N>
+  struct Values {
+    Vector<float, N> x, y;
+  };
+  template <int N>
+  DEVICE Values<N> read(int64_t i) const {
+    return {load<N>(x + i), load<N>(y + i)};
+  }
+  template <int N>
+  DEVICE void write(int64_t i, const Values<N>& values) const {
+    if (*status != 0) return;
+    const float decay = scalars[ops::kScalarAverageDecay], share = 1.0f - decay;
+    Vector<float, N> mean;
+    UNROLL
+    for (int k = 0; k < N; k++) {
+      const float now = values.x[k], before = values.y[k];
+      mean[k] = share < 0.5f ? fmaf(share, now - before, before) : fmaf(-decay, now - before, now);
+    }
+    store_global<N>(y + i, mean);
+  }
+};
+
 /** Between fp32 and bf16. */
 template <class From, class To>
 struct CopyBody {
@@ -214,6 +243,12 @@ void scale(const ops::Scale& p, Context& ctx) {
   each<4>(ctx, body, p.n, is_aligned(body.x, 16) && is_aligned(body.y, 16));
 }
 size_t scale_workspace(const ops::Scale&, const Target&) { return 0; }
+
+void average(const ops::Average& p, Context& ctx) {
+  const AverageBody body = {p.x.as<const float>(), p.y.as<float>(), ctx.scalars, p.status.as<const int32_t>()};
+  each<4>(ctx, body, p.n, is_aligned(body.x, 16) && is_aligned(body.y, 16));
+}
+size_t average_workspace(const ops::Average&, const Target&) { return 0; }
 
 void copy(const ops::Copy& p, Context& ctx) {
   const DType from = p.x.dtype, to = p.y.dtype;

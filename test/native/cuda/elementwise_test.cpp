@@ -49,6 +49,30 @@ TEST("the CUDA scale and axpy agree with float64") {
   }
 }
 
+TEST("the CUDA average moves by 1 - decay towards x, is x itself at decay 0, and stays where status is set") {
+  for (int64_t n : kSizes)
+    for (double decay : {0.0, 0.3, 0.999}) {
+      Random random(5);
+      Setting setting;
+      setting.scalars[ops::kScalarAverageDecay] = static_cast<float>(decay);
+      const double exact = static_cast<float>(decay);
+      const Buffer x(DType::F32, {n}, random.normal(n)), before(DType::F32, {n}, random.normal(n));
+      const Buffer fine(DType::I32, {1}, {0}), broken(DType::I32, {1}, {1});
+      Values want = before.get();
+      for (size_t i = 0; i < want.size(); i++) want[i] = exact * want[i] + (1 - exact) * x.get()[i];
+      same_bits_on_every_schedule([&] {
+        const Buffer y(DType::F32, {n}, before.get()), kept(DType::F32, {n}, before.get());
+        run_op<ops::Average>({x, fine, y}, {}, setting);
+        // Three roundings of terms below 10.
+        check_close("average", y.get(), want, {2e-7, 2e-6});
+        if (decay == 0) CHECK(y.raw() == x.raw());
+        run_op<ops::Average>({x, broken, kept}, {}, setting);
+        CHECK(kept.raw() == before.raw());
+        return joined({&y});
+      });
+    }
+}
+
 TEST("the CUDA copy converts f32 to bf16 to nearest even and back exactly, for every kind of number") {
   const double inf = std::numeric_limits<double>::infinity();
   for (int64_t n : kSizes) {

@@ -9,8 +9,6 @@ const has = (name: string): boolean => spawnSync("which", [name]).status === 0;
 
 /** Why no cluster can be started here; null when one can. */
 export function whyNoSlurm(): string | null {
-  // About one warned job in six ends as failed instead of queueing itself again; until the cause is found it runs on demand.
-  if (process.env.THALWEG_SLURM !== "1") return "runs with THALWEG_SLURM=1";
   if (process.getuid?.() !== 0) return "slurmd must be started as root";
   const missing = [...daemons, "sbatch"].filter((name) => !has(name));
   return missing.length === 0 ? null : `not installed: ${missing.join(", ")} (apt-get install slurm-wlm)`;
@@ -67,7 +65,11 @@ async function stop(started: readonly ChildProcess[]): Promise<void> {
   }
 }
 
-/** No cgroups, no systemd, no accounting; the scheduler looks every second, so that tests need not wait. */
+/**
+ * No cgroups, no systemd, no accounting; the scheduler looks every second, so that tests need not wait. A job that queues itself
+ * again waits as long as its credential lived (cred_expire, else 120 s): started earlier, within the second in which it
+ * was killed, slurmd takes it for the killed one and the job ends as FAILED.
+ */
 const configuration = (folder: string, host: string, socket: string, port: number): string => `
 ClusterName=lab
 SlurmctldHost=${host}(127.0.0.1)
@@ -76,7 +78,7 @@ SlurmdUser=root
 SlurmctldPort=${port}
 SlurmdPort=${port + 1}
 AuthType=auth/munge
-AuthInfo=socket=${socket}
+AuthInfo=socket=${socket},cred_expire=8
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none

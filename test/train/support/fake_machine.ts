@@ -35,7 +35,8 @@ export class FakeMachine implements Machine {
   }
 
   async snapshot(): Promise<StateSnapshot> {
-    return { writeModel: async () => undefined, writeOptimizer: async () => undefined, dispose: () => undefined };
+    const nothing = async () => undefined;
+    return { writeModel: nothing, writeOptimizer: nothing, writeAverage: null, dispose: () => undefined };
   }
 }
 

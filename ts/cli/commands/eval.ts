@@ -7,6 +7,7 @@ export const evaluate = defineCommand({
   describe: "Validation loss of a checkpoint, a run (its newest checkpoint) or a transformers folder",
   positionals: { checkpoint: { type: "string", demandOption: true, describe: "Checkpoint, run or model folder." } },
   options: {
+    average: { type: "boolean", default: false, describe: "Of the weights' moving average (optimizer.ema)." },
     data: { type: "string", describe: "Prepared dataset. Default: the run's validation data." },
     sequences: { type: "number", describe: "Sequences to evaluate on. Default: as the run did." },
     all: { type: "boolean", default: false, describe: "Evaluate on the whole dataset." },
@@ -17,9 +18,9 @@ export const evaluate = defineCommand({
   },
   run: async (args) => {
     const { evaluateCheckpoint } = await import("../../train/evaluate_checkpoint.ts");
-    const { checkpoint, data, length, precision, device } = args;
+    const { checkpoint, average, data, length, precision, device } = args;
     const sequences = args.all ? "all" : args.sequences;
-    const result = await evaluateCheckpoint({ path: checkpoint, data, sequences, length, precision, device });
+    const result = await evaluateCheckpoint({ path: checkpoint, average, data, sequences, length, precision, device });
     if (args.json) return printJson(result);
     const bits = result.bitsPerByte === null ? "" : `, ${result.bitsPerByte.toFixed(4)} bits per byte`;
     print(

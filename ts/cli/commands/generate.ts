@@ -11,17 +11,19 @@ export const generate = defineCommand({
     temperature: { type: "number", describe: "0 takes the likeliest token." },
     "top-k": { type: "number", describe: "Sample among the k likeliest tokens only; 0 for all." },
     "top-p": { type: "number", describe: "Sample among the likeliest tokens that make up this probability." },
+    average: { type: "boolean", default: false, describe: "With the weights' moving average (optimizer.ema)." },
     seed: { type: "number", default: 0, describe: "Same seed, same text." },
     precision: { choices: ["fp32", "bf16"] as const, describe: "Compute precision. Default: the run's." },
     json: jsonOption,
   },
   run: async (args) => {
     const { generateText } = await import("../../train/generate.ts");
-    const { prompt, seed, temperature, precision } = args;
+    const { prompt, average, seed, temperature, precision } = args;
     if (!args.json) process.stdout.write(prompt);
     const result = await generateText({
       path: args.checkpoint,
       prompt,
+      average,
       seed,
       precision,
       maxTokens: args.tokens,

@@ -1,4 +1,4 @@
-import { defineOp, f32, flat, inout } from "../op.ts";
+import { defineOp, f32, flat, i32, inout } from "../op.ts";
 
 export const add = defineOp({
   name: "add",
@@ -47,6 +47,15 @@ export const axpy = defineOp({
   outputs: { y: inout(flat("f32", "n")) },
   attributes: { alpha: "f32" },
   flops: ({ n }) => 2 * n!,
+});
+
+export const average = defineOp({
+  name: "average",
+  doc: "Exponential moving average y += (1 - averageDecay) * (x - y), the decay a scalar of the step, as PyTorch's lerp computes it: exact where the decay is 0. Nothing changes when status is not 0.",
+  inputs: { x: flat("f32", "n"), status: i32("1") },
+  outputs: { y: inout(flat("f32", "n")) },
+  attributes: {},
+  flops: ({ n }) => 3 * n!,
 });
 
 export const dot = defineOp({
