@@ -1,6 +1,7 @@
 #include "native/cuda/kernels.h"
 #include "native/cuda/kernels/attention_backward_fma.cuh"
 #include "native/cuda/kernels/attention_mma.cuh"
+#include "native/cuda/kernels/hopper_attention.h"
 #include "native/cuda/reduce.h"
 
 /**
@@ -292,9 +293,14 @@ void launch_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv
          qkv, dy, dqkv, statistics, shape);
 }
 
-bool backward_by_mma(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
+bool backward_by_mma(const Context& ctx, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
                      const AttentionShape& shape) {
+  Stream& stream = ctx.stream;
   if (!is_aligned(qkv, 16) || !is_aligned(dy, 16) || !is_aligned(dqkv, 16)) return false;
+  if (on_hopper(ctx.target, shape)) {
+    hopper_attention_backward(stream, qkv, dy, dqkv, statistics, ctx.workspace + RowStatistics::bytes(shape), shape);
+    return true;
+  }
   switch (shape.head_dim) {
 #define THALWEG_CASE(D)                                           \
   case D:                                                         \
@@ -332,12 +338,14 @@ void attention_backward(const ops::AttentionBackward& p, Context& ctx) {
   const RowStatistics statistics = make_statistics<bf16>(p, ctx, shape);
   const auto *qkv = p.qkv.as<const bf16>(), *dy = p.dy.as<const bf16>();
   auto* dqkv = p.dqkv.as<bf16>();
-  if (!backward_by_mma(ctx.stream, qkv, dy, dqkv, statistics, shape))
+  if (!backward_by_mma(ctx, qkv, dy, dqkv, statistics, shape))
     fma::attention_backward(ctx.stream, qkv, dy, dqkv, statistics, shape);
 }
 
-size_t attention_backward_workspace(const ops::AttentionBackward& p, const Target&) {
-  return RowStatistics::bytes(attention_shape(p));
+size_t attention_backward_workspace(const ops::AttentionBackward& p, const Target& target) {
+  const AttentionShape shape = attention_shape(p);
+  const bool hopper = p.qkv.dtype == DType::BF16 && on_hopper(target, shape);
+  return RowStatistics::bytes(shape) + (hopper ? hopper_backward_workspace(shape) : 0);
 }
 
 }  // namespace thalweg::cuda

@@ -14,4 +14,35 @@ inline bool on_hopper(const Target& target, const AttentionShape& shape) {
 void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
                       const AttentionShape& shape);
 
+/** The same, from the row statistics that attention_backward.cu made and `workspace` of hopper_backward_workspace. */
+void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
+                               const RowStatistics& statistics, std::byte* workspace, const AttentionShape& shape);
+size_t hopper_backward_workspace(const AttentionShape& shape);
+
+/**
+ * dQ in fp32 while blocks add to it: one tile of queries after the other, by sequence and head, and for each the number
+ * of blocks that have added theirs. Within a tile the numbers lie as the warpgroups' accumulators do: [warpgroup][4
+ * accumulators][thread], so that stores are dense; query_gradient_kernel puts them in order.
+ */
+struct QueryGradients {
+  float* sums;
+  int* turns;
+  int tiles;      // of a head
+  int tile_size;  // numbers of a tile
+
+  static QueryGradients in(std::byte* workspace, const AttentionShape& s) {
+    const int rows = hopper_backward_tiles(s.head_dim).step, tiles = static_cast<int>(ceil_div(s.seq, rows));
+    const QueryGradients shape{nullptr, nullptr, tiles, rows * s.head_dim};
+    auto* sums = reinterpret_cast<float*>(workspace);
+    return {sums, reinterpret_cast<int*>(sums + shape.count(s) * shape.tile_size), tiles, shape.tile_size};
+  }
+  HOST_DEVICE int64_t count(const AttentionShape& s) const { return static_cast<int64_t>(tiles) * s.heads * s.batch; }
+  HOST_DEVICE int64_t at(const AttentionShape& s, int sequence, int head, int tile) const {
+    return (static_cast<int64_t>(sequence) * s.heads + head) * tiles + tile;
+  }
+};
+
+/** The finished sums, times scale, to the query heads of dqkv. */
+void hopper_query_gradient(Stream& stream, const QueryGradients& gradients, bf16* dqkv, const AttentionShape& shape);
+
 }  // namespace thalweg::cuda

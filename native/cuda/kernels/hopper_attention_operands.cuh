@@ -34,6 +34,8 @@ struct TileOperand {
   DEVICE uint64_t columns(int k) const {
     return descriptor + static_cast<uint64_t>((k / 4 * PanelBytes + k % 4 * 32) >> 4);
   }
+  /** From the panel of columns 64 p on. */
+  DEVICE TileOperand panel(int p) const { return {descriptor + static_cast<uint64_t>(p * PanelBytes >> 4)}; }
   /** Rows 16 k to 16 k + 15 of all columns. */
   DEVICE uint64_t rows(int k) const { return descriptor + static_cast<uint64_t>(k * 2048 >> 4); }
 };
@@ -57,6 +59,13 @@ template <int K, int D, int Panel>
 DEVICE void weigh_rows(float (&out)[D / 2], const uint32_t (&w)[K / 16][4], const TileOperand<Panel>& b) {
   UNROLL
   for (int k = 0; k < K / 16; k++) Wgmma<D, 0, 1>::registers(out, w[k], b.rows(k), 1);
+}
+
+/** d [64, N] = A^T B over K rows, A [K, 64] and B [K, N] of tiles. Only issued. */
+template <int K, int N, int PanelA, int PanelB>
+DEVICE void multiply_columns(float (&d)[N / 2], const TileOperand<PanelA>& a, const TileOperand<PanelB>& b) {
+  UNROLL
+  for (int k = 0; k < K / 16; k++) Wgmma<N, 1, 1>::shared(d, a.rows(k), b.rows(k), k > 0);
 }
 
 /** Accumulators [64, N], rounded, as the A operand of the next product: the fragments are the same. */

@@ -30,6 +30,17 @@ HOST_DEVICE constexpr HopperTiles hopper_forward_tiles(int head_dim) {
   return {2, 128, 24, 240};
 }
 
+/** Backward: a block owns 128 keys, 64 a warpgroup, and streams queries past them. */
+constexpr int kBackwardKeys = 128;
+/**
+ * Queries of a step. Registers of a consumer: S^T and dP^T (queries / 2 each) and dK and dV (head dim / 2 each) stand
+ * at once, 192 of 240 in both cases; so do 192 KB of shared memory. Fewer queries would make wgmma of N = 64, which
+ * reads shared memory at its limit, also where head dim leaves room for N = 128.
+ */
+HOST_DEVICE constexpr HopperTiles hopper_backward_tiles(int head_dim) {
+  return {2, head_dim <= 64 ? 128 : 64, 32, 240};
+}
+
 /**
  * The order of the forward tiles, a permutation of all (tile of queries, head, sequence). Pairs (sequence, kv head)
  * form sections whose keys and values stay in L2 together; in a section the longest tiles go first, and the query heads
