@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "native/simt/machine.h"
+#include "native/simt/sabotage.h"
 
 namespace thalweg::simt {
 
@@ -56,6 +57,13 @@ void arrive(Mbarrier& barrier, unsigned count) {
   barrier.pending -= count;
 }
 
+/** Whether a test wants this done wrongly to this mbarrier of the current block. */
+bool is_hit(Sabotage::Kind kind, const uint64_t* place) {
+  if (!sabotage.hits(kind)) return false;
+  const auto& all = current->cta->mbarriers;
+  return sabotage.which < static_cast<int>(all.size()) && all[static_cast<size_t>(sabotage.which)] == place;
+}
+
 bool is_foreign(const uint64_t* place) {
   const auto* p = reinterpret_cast<const std::byte*>(place);
   const Cta& own = *current->cta;
@@ -65,6 +73,7 @@ bool is_foreign(const uint64_t* place) {
 }  // namespace
 
 void named_barrier_sync(int id, unsigned threads) {
+  if (sabotage.hits(Sabotage::Kind::NamedBarrier, id)) return;
   NamedBarrier& barrier = current->cta->barriers[static_cast<size_t>(id) % kNamedBarriers];
   const uint32_t phase = barrier.phase;
   arrive_named(id, threads);
@@ -76,7 +85,9 @@ void named_barrier_sync(int id, unsigned threads) {
   wait_for(kNames[id], [&barrier, phase] { return barrier.phase != phase; });
 }
 
-void named_barrier_arrive(int id, unsigned threads) { arrive_named(id, threads); }
+void named_barrier_arrive(int id, unsigned threads) {
+  if (!sabotage.hits(Sabotage::Kind::NamedBarrier, id)) arrive_named(id, threads);
+}
 
 void sync_threads() { named_barrier_sync(0, static_cast<unsigned>(current->cta->threads.size())); }
 
@@ -94,14 +105,17 @@ void mbarrier_init(uint64_t* place, unsigned arrivals) {
   barrier.arrivals = arrivals;
   barrier.pending = arrivals;
   current->unfenced.barriers.push_back(place);
+  current->cta->mbarriers.push_back(place);
 }
 
 void mbarrier_init_fence() {
+  if (sabotage.hits(Sabotage::Kind::BarrierFence)) return;
   for (uint64_t* place : current->unfenced.barriers) reinterpret_cast<Mbarrier*>(place)->magic = kShared;
   current->unfenced.barriers.clear();
 }
 
 void mbarrier_arrive(uint64_t* place, unsigned count) {
+  if (is_hit(Sabotage::Kind::MbarrierArrive, place)) return;
   const bool foreign = is_foreign(place);
   if (foreign) shared_at(*current->cta, shared_address(place), 8);  // refuses blocks that have exited
   Mbarrier& barrier = object(place, foreign);
@@ -126,6 +140,8 @@ bool mbarrier_test(uint64_t* place, unsigned parity) { return object(place, fals
 
 void mbarrier_wait(uint64_t* place, unsigned parity) {
   object(place, false);
+  if (is_hit(Sabotage::Kind::MbarrierWait, place)) return;
+  if (is_hit(Sabotage::Kind::MbarrierParity, place)) parity ^= 1;
   wait_for(parity ? "an mbarrier (parity 1)" : "an mbarrier (parity 0)",
            [place, parity] { return reinterpret_cast<Mbarrier*>(place)->phase != (parity & 1); });
 }
@@ -161,11 +177,13 @@ void* map_shared(const void* pointer, unsigned rank) {
 }
 
 void wait_for_turn(const int* counter, int turn) {
+  if (sabotage.hits(Sabotage::Kind::Turn)) return;
   wait_for("a turn among blocks", [counter, turn] { return *counter == turn; });
 }
 
 void pass_turn(int* counter, int turn) {
-  if (*counter != turn) fault("turn ", turn, " was passed on, but it is turn ", *counter);
+  if (*counter != turn && !sabotage.hits(Sabotage::Kind::Turn))
+    fault("turn ", turn, " was passed on, but it is turn ", *counter);
   *counter = turn + 1;
 }
 

@@ -5,6 +5,7 @@
 
 #include "native/simt/barriers.h"
 #include "native/simt/machine.h"
+#include "native/simt/sabotage.h"
 
 namespace thalweg::simt {
 
@@ -239,10 +240,12 @@ void wait_for_groups(const char* what, const std::vector<int>& pending, unsigned
 }  // namespace
 
 void bulk_wait_read(unsigned groups) {
+  if (sabotage.hits(Sabotage::Kind::StoreRead)) return;
   wait_for_groups("bulk stores to be read (cp.async.bulk.wait_group.read)", current->bulk.reading, groups);
 }
 
 void bulk_wait(unsigned groups) {
+  if (sabotage.hits(Sabotage::Kind::StoreWritten)) return bulk_wait_read(groups);
   wait_for_groups("bulk stores to be written (cp.async.bulk.wait_group)", current->bulk.writing, groups);
 }
 

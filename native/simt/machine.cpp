@@ -5,6 +5,8 @@
 #include <map>
 #include <sstream>
 
+#include "native/simt/sabotage.h"
+
 namespace thalweg::simt {
 
 namespace {
@@ -317,6 +319,7 @@ void note_shared_write(const void* pointer, uint32_t bytes) {
 }
 
 void fence_proxy_async() {
+  if (sabotage.hits(Sabotage::Kind::ProxyFence)) return;
   Thread& t = *current;
   for (const auto& range : t.unfenced.ranges)
     std::memcpy(proxy_at(*t.cta, range.at, range.bytes), shared_at(*t.cta, range.at, range.bytes), range.bytes);

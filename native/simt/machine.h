@@ -140,6 +140,7 @@ struct Cta {
   std::vector<Warp> warps;
   std::vector<Warpgroup> warpgroups;
   std::array<NamedBarrier, kNamedBarriers> barriers;
+  std::vector<const uint64_t*> mbarriers;  // in the order of their initialisation
   unsigned live = 0;
   unsigned free_registers = 0;
   bool retired() const { return live == 0; }

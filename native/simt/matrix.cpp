@@ -4,6 +4,7 @@
 
 #include "native/simt/copies.h"
 #include "native/simt/machine.h"
+#include "native/simt/sabotage.h"
 
 namespace thalweg::simt {
 
@@ -224,6 +225,7 @@ void compute(Cta& cta, const Product& p) {
 }  // namespace
 
 void wgmma_fence() {
+  if (sabotage.hits(Sabotage::Kind::ProductFence)) return;
   meet_warpgroup("wgmma.fence", 0, nullptr, [](Warpgroup& group, void**) { group.fenced = true; });
 }
 
@@ -232,6 +234,7 @@ void wgmma_commit() {
 }
 
 void wgmma_wait(unsigned groups) {
+  if (sabotage.hits(Sabotage::Kind::ProductWait, static_cast<int>(groups))) return;
   meet_warpgroup("wgmma.wait_group", groups, nullptr, [groups](Warpgroup& group, void**) {
     const uint64_t finished = group.committed < groups ? 0 : group.committed - groups;
     size_t done = 0;

@@ -71,23 +71,25 @@ struct BackwardBlock {
 /** One thread loads everything, as slots become free. */
 template <int D>
 DEVICE void produce(BackwardShared<D>& shared, const TensorMap& qkv, const TensorMap& dy,
-                    const RowStatistics& statistics, const AttentionShape& shape, const BackwardBlock& block) {
+                    const RowStatistics& statistics, const AttentionShape& shape) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr uint32_t kBytes = HeadTile<kQueries, D>::kBytes, kNumbers = kQueries * sizeof(float);
+  const auto block = BackwardBlock::of(shape, kQueries);
   mbarrier_arrive_expect(&shared.keys_full, 2 * HeadTile<kBackwardKeys, D>::kBytes);
   load_rows(shared.keys, qkv, &shared.keys_full, shape.heads + block.kv, block.first, block.sequence);
   load_rows(shared.values, qkv, &shared.keys_full, shape.heads + shape.kv_heads + block.kv, block.first,
             block.sequence);
   RingPlace<kSlots> place;
   QueryStep at = block.begin(shape);
+  NO_UNROLL
   for (int step = 0; step < block.steps; step++, place.advance(), at.advance(kQueries, block.first, shape.seq)) {
     const int64_t row = statistics.at(shape, block.sequence, at.head, at.first);
-    uint64_t* full = shared.query_ring.fill(place, kBytes + kNumbers);
-    load_rows(shared.queries[place.slot], qkv, full, at.head, at.first, block.sequence);
-    bulk_load(shared.lse2[place.slot], statistics.lse2 + row, kNumbers, full);
-    full = shared.grad_ring.fill(place, kBytes + kNumbers);
+    uint64_t* full = shared.grad_ring.fill(place, kBytes + kNumbers);  // its slot is free before that of the queries
     load_rows(shared.grads[place.slot], dy, full, at.head, at.first, block.sequence);
     bulk_load(shared.delta[place.slot], statistics.delta + row, kNumbers, full);
+    full = shared.query_ring.fill(place, kBytes + kNumbers);
+    load_rows(shared.queries[place.slot], qkv, full, at.head, at.first, block.sequence);
+    bulk_load(shared.lse2[place.slot], statistics.lse2 + row, kNumbers, full);
   }
 }
 
@@ -132,13 +134,15 @@ struct Meeting {
 
 /** One warp adds the tiles of dQ to memory, each when its turn has come. */
 template <int D>
-DEVICE void add_query_gradients(BackwardShared<D>& shared, const QueryGradients& gradients, const AttentionShape& shape,
-                                const BackwardBlock& block) {
+DEVICE void add_query_gradients(BackwardShared<D>& shared, const QueryGradients& gradients,
+                                const AttentionShape& shape) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr int kPart = kQueries * D / 2;
+  const auto block = BackwardBlock::of(shape, kQueries);
   const bool chosen = lane_index() == 0;
   for (int w = 0; w < 2; w++) Meeting::read(w);
   QueryStep at = block.begin(shape);
+  NO_UNROLL
   for (int step = 0; step < block.steps; step++, at.advance(kQueries, block.first, shape.seq)) {
     const int64_t tile = gradients.at(shape, block.sequence, at.head, at.first / kQueries);
     const int turn = (at.first - block.first) / kBackwardKeys;
@@ -215,11 +219,11 @@ DEVICE void hand_over(BackwardShared<D>& shared, const float* dq, int count, int
 
 /** Warpgroup w: 64 keys against all queries that see them. */
 template <int D>
-DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv, const AttentionShape& shape,
-                               const BackwardBlock& block, int w) {
+DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv, const AttentionShape& shape, int w) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr int kColumns = kQueries == 64 ? D / 2 : D;  // of dQ that a warpgroup makes
   const int row = 64 * w + warp_index() % 4 * 16;       // of this warp's keys in the block
+  const auto block = BackwardBlock::of(shape, kQueries);
   const float c = shape.scale * kLog2E;
   const auto keys = operand(shared.keys, 64 * w), values = operand(shared.values, 64 * w);
   const auto all_keys = operand(shared.keys).panel(kQueries == 64 ? w : 0);
@@ -228,6 +232,7 @@ DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv,
   QueryStep at = block.begin(shape);
 
   mbarrier_wait(&shared.keys_full, 0);
+  NO_UNROLL
   for (int step = 0; step < block.steps; step++, place.advance(), at.advance(kQueries, block.first, shape.seq)) {
     const auto queries = operand(shared.queries[place.slot]), grads = operand(shared.grads[place.slot]);
     auto& ds = shared.ds[step % 2];
@@ -290,7 +295,6 @@ __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
                                      QueryGradients gradients, AttentionShape shape) {
   constexpr HopperTiles kTiles = hopper_backward_tiles(D);
   auto& shared = shared_memory<BackwardShared<D>>();
-  const auto block = BackwardBlock::of(shape, kTiles.step);
   if (threadIdx.x == 0) {
     shared.query_ring.init(4 * kTiles.warpgroups);
     shared.grad_ring.init(4 * kTiles.warpgroups);
@@ -300,12 +304,12 @@ __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
   sync_threads();
   if (threadIdx.x < 128) {
     release_registers<kTiles.producer_registers>();
-    if (threadIdx.x == 0) produce<D>(shared, qkv, dy, statistics, shape, block);
-    if (warp_index() == 1) add_query_gradients<D>(shared, gradients, shape, block);
+    if (threadIdx.x == 0) produce<D>(shared, qkv, dy, statistics, shape);
+    if (warp_index() == 1) add_query_gradients<D>(shared, gradients, shape);
   } else {
     claim_registers<kTiles.consumer_registers>();
     const uint32_t w = shuffle_from(static_cast<uint32_t>(threadIdx.x) / 128, 0) - 1;  // the same in a warp
-    differentiate_keys<D>(shared, dqkv, shape, block, static_cast<int>(w));
+    differentiate_keys<D>(shared, dqkv, shape, static_cast<int>(w));
   }
 }
 

@@ -10,6 +10,7 @@
 #define DEVICE __device__ __forceinline__
 #define HOST_DEVICE __host__ __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")
 #else
 #include "native/simt/barriers.h"
 #include "native/simt/copies.h"
@@ -24,6 +25,7 @@
 #define DEVICE inline
 #define HOST_DEVICE inline
 #define UNROLL
+#define NO_UNROLL
 #define threadIdx (::thalweg::simt::current->index)
 #define blockIdx (::thalweg::simt::current->cta->index)
 #define blockDim (::thalweg::simt::machine->shape().block)

@@ -6,6 +6,7 @@
 #include "test/native/cuda/attention_command.h"
 
 using namespace check;
+using check::attention::Backward;
 using check::attention::check_problem;
 using check::attention::compare;
 using check::attention::Doubles;
@@ -65,6 +66,108 @@ TEST("the forward tiles are a permutation, sections first, then longest first, t
 
 TEST("the Hopper attention and its gradient agree with float64, with the same bits on every schedule") {
   for (const Problem& c : kProblems) on_device(90, 3, [&] { check_problem(c, DType::BF16, c.scale()); });
+}
+
+TEST("the Hopper gradient is the slope of y . dy, by finite differences in float64") {
+  const Problem c{1, 20, 2, 1, 48};
+  const Doubles qkv = random_values(c.rows() * c.qkv_width(), DType::BF16, 1),
+                dy = random_values(c.rows() * c.y_width(), DType::BF16, 2);
+  Forward f(c, DType::BF16, qkv);
+  Backward b(c, DType::BF16, dy);
+  on_device(90, 2, [&] {
+    f.run(c, c.scale());
+    b.run(c, f, c.scale());
+  });
+  const Doubles found = b.dqkv.get();
+  const auto loss = [&](int64_t at, double change) {
+    Doubles moved = qkv;
+    moved[at] += change;
+    const auto y = check::attention::reference(c, moved, {}, c.scale()).y;
+    double sum = 0;
+    for (size_t i = 0; i < y.size(); i++) sum += y[i] * dy[i];
+    return sum;
+  };
+  std::mt19937_64 random(seed());
+  double error2 = 0, slope2 = 0;
+  for (int i = 0; i < 120; i++) {
+    const auto at = static_cast<int64_t>(random() % qkv.size());
+    const double slope = (loss(at, 1e-4) - loss(at, -1e-4)) / 2e-4;
+    error2 += (found[at] - slope) * (found[at] - slope), slope2 += slope * slope;
+  }
+  // bf16: P, dS and the result are rounded (2^-9 / sqrt 3 each); a wrong factor or term is off by tens of percent.
+  CHECK(std::sqrt(error2) <= 1e-2 * std::sqrt(slope2), "error ", std::sqrt(error2), " of ", std::sqrt(slope2));
+}
+
+TEST("a NaN key reaches every later query of its group and no earlier one, at every edge of a tile") {
+  for (int64_t dim : {64, 128}) {
+    const Problem c{1, 260, 2, 1, dim};
+    const Doubles good = random_values(c.rows() * c.qkv_width(), DType::BF16, 1);
+    for (int64_t bad : {0, 63, 64, 127, 128, 191, 192, 255, 256, 259}) {
+      Doubles qkv = good;
+      qkv[bad * c.qkv_width() + c.heads * c.dim + 3] = std::numeric_limits<double>::quiet_NaN();
+      Forward f(c, DType::BF16, qkv);
+      on_device(90, 3, [&] { f.run(c, c.scale()); });
+      const Doubles y = f.y.get();
+      for (int64_t r = 0; r < c.rows(); r++)
+        CHECK(std::isnan(y[r * c.y_width()]) == (r >= bad), "dim ", dim, ", key ", bad, ", row ", r);
+    }
+  }
+}
+
+TEST("a change of dy in one row changes dq of that row, dk and dv up to it, and nothing else") {
+  for (int64_t dim : {64, 128}) {
+    const Problem c{1, 260, 2, 2, dim};
+    const Doubles qkv = random_values(c.rows() * c.qkv_width(), DType::BF16, 1),
+                  dy = random_values(c.rows() * c.y_width(), DType::BF16, 2);
+    Forward f(c, DType::BF16, qkv);
+    on_device(90, 3, [&] { f.run(c, c.scale()); });
+    const auto gradient = [&](const Doubles& of) {
+      Backward b(c, DType::BF16, of);
+      on_device(90, 3, [&] { b.run(c, f, c.scale()); });
+      return b.dqkv.get();
+    };
+    const Doubles before = gradient(dy);
+    for (int64_t at : {1, 63, 64, 127, 128, 191, 259}) {
+      Doubles moved = dy;
+      for (int64_t d = 0; d < dim; d++) moved[at * c.y_width() + d] = 64;  // head 0
+      const Doubles after = gradient(moved);
+      for (int64_t r = 0; r < c.rows(); r++)
+        for (int64_t part = 0; part < 6; part++) {  // q heads, k heads, v heads: two each
+          const auto from = r * c.qkv_width() + part * dim;
+          const bool changed = !std::equal(before.begin() + from, before.begin() + from + dim, after.begin() + from);
+          const bool want = part % 2 == 0 && (part == 0 ? r == at : r <= at);
+          CHECK(changed == want, "dim ", dim, ", dy row ", at, ", row ", r, " part ", part);
+        }
+    }
+  }
+}
+
+TEST("on Hopper too, scores far beyond the range of exp do not overflow, and rising scores move the maximum") {
+  on_device(90, 3, [] {
+    for (bool rising : {false, true}) {
+      const Problem c{1, 400, 1, 1, 64};
+      Doubles qkv = random_values(c.rows() * c.qkv_width(), DType::BF16, 1);
+      for (int64_t r = 0; r < c.rows(); r++) {
+        double &q = qkv[r * c.qkv_width()], &k = qkv[r * c.qkv_width() + c.dim];
+        if (rising)  // towards earlier keys, the way the kernel goes: every tile outgrows the one before
+          q = 4, k = 2 * std::floor(static_cast<double>(c.rows() - r) / 2);
+        else
+          q = k = r % 2 ? 64 : 72;
+      }
+      const auto want = check::attention::reference(c, qkv, {}, c.scale());
+      Forward f(c, DType::BF16, qkv);
+      f.run(c, c.scale());
+      compare(rising ? "rising y" : "large y", f.y.get(), want.y, kBf16);
+    }
+  });
+}
+
+TEST("where the Hopper kernels do not apply, others do: other head dims, scales and capabilities") {
+  on_device(90, 2, [] {
+    check_problem({1, 70, 2, 1, 80}, DType::BF16, 0.1f);
+    check_problem({1, 70, 2, 1, 64}, DType::BF16, -0.1f);
+  });
+  on_device(100, 2, [] { check_problem({1, 70, 2, 1, 64}, DType::BF16, 0.125f); });
 }
 
 TEST_MAIN()

@@ -1,0 +1,111 @@
+// The sm_90a attention kernels with one step of their synchronisation left out: each must be missed.
+#include "native/simt/sabotage.h"
+#include "test/native/cuda/attention_command.h"
+#include "test/native/simt/support.h"
+
+using namespace check;
+using namespace check::attention;
+using simt::Sabotage;
+using Kind = simt::Sabotage::Kind;
+
+namespace {
+
+struct Step {
+  const char* what;
+  Kind kind;
+  int which = 0;
+};
+
+/** Runs of one op whose bits are those of the run without sabotage, or are not. */
+struct Subject {
+  std::function<std::vector<unsigned char>()> bits;
+  std::vector<unsigned char> right;
+
+  explicit Subject(std::function<std::vector<unsigned char>()> run) : bits(std::move(run)), right(bits()) {}
+  void must_need(const Step& step) const {
+    const auto run = [&] { return bits() == right ? std::string() : std::string("other bits"); };
+    simt::sabotage = {step.kind, step.which};
+    try {
+      must_be_caught(step.what, run);
+    } catch (...) {
+      simt::sabotage = {};
+      throw;
+    }
+    simt::sabotage = {};
+  }
+};
+
+/** One block has several tiles, and a tile more keys than its ring has slots. */
+const Problem kProblem{1, 640, 1, 1, 64};
+
+Subject forward() {
+  const Doubles qkv = random_values(kProblem.rows() * kProblem.qkv_width(), DType::BF16, 1);
+  return Subject([qkv] {
+    Forward f(kProblem, DType::BF16, qkv);
+    on_device(90, 1, [&] { f.run(kProblem, kProblem.scale()); });
+    return joined({&f.y, &f.lse});
+  });
+}
+
+Subject backward() {
+  const Doubles qkv = random_values(kProblem.rows() * kProblem.qkv_width(), DType::BF16, 1),
+                dy = random_values(kProblem.rows() * kProblem.y_width(), DType::BF16, 2);
+  Forward f(kProblem, DType::BF16, qkv);
+  on_device(90, 1, [&] { f.run(kProblem, kProblem.scale()); });
+  return Subject([f, dy] {
+    Backward b(kProblem, DType::BF16, dy);
+    on_device(90, 1, [&] { b.run(kProblem, f, kProblem.scale()); });
+    return joined({&b.dqkv});
+  });
+}
+
+/** mbarriers: in the order of init() in the kernel. */
+std::vector<Step> each_mbarrier(std::initializer_list<const char*> names) {
+  std::vector<Step> steps;
+  int which = 0;
+  for (const char* name : names) {
+    steps.push_back({name, Kind::MbarrierWait, which});
+    steps.push_back({name, Kind::MbarrierParity, which});
+    which++;
+  }
+  return steps;
+}
+
+}  // namespace
+
+TEST("the forward kernel needs each of its waits, fences and barriers") {
+  const Subject subject = forward();
+  auto steps = each_mbarrier({"keys 0 full", "keys 0 empty", "keys 1 full", "keys 1 empty", "values 0 full",
+                              "values 0 empty", "values 1 full", "values 1 empty", "queries full", "queries empty"});
+  for (int empty : {1, 3, 5, 7, 9}) steps.push_back({"a release", Kind::MbarrierArrive, empty});
+  for (int w : {4, 5, 6}) steps.push_back({"the warpgroup's barrier before its store", Kind::NamedBarrier, w});
+  steps.push_back({"the fence after the barriers' initialisation", Kind::BarrierFence});
+  steps.push_back({"the proxy fence before the store", Kind::ProxyFence});
+  steps.push_back({"the fence before products", Kind::ProductFence});
+  steps.push_back({"the wait for S", Kind::ProductWait, 1});
+  steps.push_back({"the wait for O", Kind::ProductWait, 0});
+  steps.push_back({"the wait until the result is read", Kind::StoreRead});
+  for (const Step& step : steps) subject.must_need(step);
+}
+
+TEST("the gradient's kernels need each of their waits, fences, barriers and turns") {
+  const Subject subject = backward();
+  auto steps = each_mbarrier({"queries 0 full", "queries 0 empty", "queries 1 full", "queries 1 empty", "dy 0 full",
+                              "dy 0 empty", "dy 1 full", "dy 1 empty", "keys full"});
+  for (int empty : {1, 3, 5, 7}) steps.push_back({"a release", Kind::MbarrierArrive, empty});
+  steps.push_back({"the barrier before dS is read", Kind::NamedBarrier, 1});
+  for (int w : {2, 3}) steps.push_back({"the barrier before dQ is added", Kind::NamedBarrier, w});
+  for (int w : {4, 5}) steps.push_back({"the barrier before dQ is written again", Kind::NamedBarrier, w});
+  for (int w : {6, 7}) steps.push_back({"the warpgroup's barrier before its stores", Kind::NamedBarrier, w});
+  steps.push_back({"the fence after the barriers' initialisation", Kind::BarrierFence});
+  steps.push_back({"the proxy fences", Kind::ProxyFence});
+  steps.push_back({"the fence before products", Kind::ProductFence});
+  steps.push_back({"the wait for S and dQ", Kind::ProductWait, 1});
+  steps.push_back({"the wait for dP and dK", Kind::ProductWait, 0});
+  steps.push_back({"the wait until stores have read", Kind::StoreRead});
+  steps.push_back({"the wait until dQ is written, before the turn passes", Kind::StoreWritten});
+  steps.push_back({"the turn", Kind::Turn});
+  for (const Step& step : steps) subject.must_need(step);
+}
+
+TEST_MAIN()
