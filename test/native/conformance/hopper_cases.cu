@@ -1,4 +1,5 @@
 #include "native/cuda/ptx/mma.h"
+#include "native/cuda/ptx/turn.h"
 #include "native/cuda/ptx/wgmma.h"
 #include "native/cuda/tensor_map.h"
 #include "test/native/conformance/case.h"
@@ -44,6 +45,60 @@ __global__ void store_box_kernel(const __grid_constant__ TensorMap from, const _
     bulk_wait_read<0>();
     out[0] = 1;
   }
+}
+
+/** The same with four axes; the box's rows are 128 bytes, more than the tensor's. */
+__global__ void box_4d_kernel(const __grid_constant__ TensorMap from, const __grid_constant__ TensorMap to, int head,
+                              int row, uint32_t* out) {
+  auto& s = shared_memory<BoxShared>();
+  if (threadIdx.x == 0) {
+    mbarrier_init(&s.full, 1);
+    mbarrier_init_fence();
+    mbarrier_arrive_expect(&s.full, 64 * 16 * 2);
+    tma_load_4d(s.box, from, &s.full, 0, head, row, 1);
+  }
+  sync_threads();
+  mbarrier_wait(&s.full, 0);
+  for (uint32_t i = threadIdx.x; i < 64 * 16; i += 32) out[i] = s.box[i].bits;
+  if (threadIdx.x == 0) {
+    tma_store_4d(to, s.box, 0, head, row, 1);
+    bulk_commit();
+    bulk_wait<0>();
+  }
+}
+
+struct RunShared {
+  float run[64];
+  uint64_t full;
+};
+
+/** Dense bytes in, out, and added. */
+__global__ void run_kernel(const float* from, float* to, float* sum, uint32_t* out) {
+  auto& s = shared_memory<RunShared>();
+  if (threadIdx.x == 0) {
+    mbarrier_init(&s.full, 1);
+    mbarrier_init_fence();
+    mbarrier_arrive_expect(&s.full, 256);
+    bulk_load(s.run, from, 256, &s.full);
+  }
+  sync_threads();
+  mbarrier_wait(&s.full, 0);
+  out[threadIdx.x] = bits_of_float(s.run[threadIdx.x]);
+  if (threadIdx.x == 0) {
+    bulk_store(to, s.run, 128);
+    bulk_store_add(sum, s.run, 256);
+    bulk_commit();
+    bulk_wait<0>();
+  }
+}
+
+/** Blocks write one after the other, each what the one before left and its own number. */
+__global__ void turn_kernel(int* counter, uint32_t* out) {
+  if (threadIdx.x != 0) return;
+  const int turn = static_cast<int>(blockIdx.x);
+  wait_for_turn(counter, turn);
+  out[turn] = (turn == 0 ? 1 : out[turn - 1]) * 3 + static_cast<uint32_t>(turn);
+  pass_turn(counter, turn);
 }
 
 struct AddShared {
@@ -109,8 +164,9 @@ __global__ void cluster_kernel(const __grid_constant__ TensorMap map, uint32_t* 
 
 template <int N>
 struct ProductShared {
+  static constexpr int kPanels = (N + 63) / 64;
   Bf16 a[64 * 64];
-  Bf16 b[N * 64];
+  Bf16 b[kPanels * 64 * 64];
   uint64_t full;
 };
 
@@ -123,9 +179,9 @@ __global__ void __launch_bounds__(128, 1)
   if (thread == 0) {
     mbarrier_init(&s.full, 1);
     mbarrier_init_fence();
-    mbarrier_arrive_expect(&s.full, (64 + N) * 64 * 2);
+    mbarrier_arrive_expect(&s.full, (1 + s.kPanels) * 64 * 64 * 2);
     tma_load_2d(s.a, a, &s.full, 0, 0);
-    for (int panel = 0; panel < N / 64; panel++)
+    for (int panel = 0; panel < s.kPanels; panel++)
       tma_load_2d(s.b + panel * 64 * 64, b, &s.full, BMn ? panel * 64 : 0, BMn ? 0 : panel * 64);
   }
   sync_threads();
@@ -223,6 +279,48 @@ void add_box_cases() {
                      }});
 }
 
+void add_bulk_cases() {
+  for (int row : {0, 8, 16})
+    for (int out : {0, 1})  // what came, and what was stored
+      cases().push_back(
+          {"TMA, four axes, row " + std::to_string(row) + (out == 0 ? ", load" : ", store"), 90, 0,
+           [=](Stream& stream) {
+             constexpr uint32_t kColumns = 48, kHeads = 3, kRows = 20, kSequences = 2;
+             constexpr size_t kCount = kColumns * kHeads * kRows * kSequences;
+             const OnDevice<uint16_t> t(stream, numbered(kCount)), to(stream, std::vector<uint16_t>(kCount, 0x4242));
+             const auto map = [](const void* base) {
+               TensorBox box;
+               box.base = base;
+               box.rank = 4;
+               box.size[0] = kColumns, box.size[1] = kHeads, box.size[2] = kRows, box.size[3] = kSequences;
+               box.stride[1] = kColumns * 2, box.stride[2] = box.stride[1] * kHeads;
+               box.stride[3] = box.stride[2] * kRows;
+               box.box[0] = 64, box.box[2] = 16;
+               return make_tensor_map(box);
+             };
+             const Words came = collect(stream, 64 * 16, box_4d_kernel, {{1, 1, 1}, 32, 1, sizeof(BoxShared)},
+                                        map(t.data()), map(to.data()), 1, row);
+             return out == 0 ? came : as_words(stream, to.data(), kCount * 2);
+           }});
+  for (int which : {0, 1, 2})
+    cases().push_back({std::string("bulk copy, ") + (which == 0   ? "in"
+                                                     : which == 1 ? "out"
+                                                                  : "added"),
+                       90, 0, [=](Stream& stream) {
+                         std::vector<float> values;
+                         for (int i = 0; i < 64; i++) values.push_back(static_cast<float>(i - 20));
+                         const OnDevice<float> from(stream, values), to(stream, std::vector<float>(64, 0.5f)),
+                             sum(stream, std::vector<float>(64, 0.5f));
+                         const Words came = collect(stream, 32, run_kernel, {{1, 1, 1}, 32, 1, sizeof(RunShared)},
+                                                    static_cast<const float*>(from.data()), to.data(), sum.data());
+                         return which == 0 ? came : as_words(stream, which == 1 ? to.data() : sum.data(), 256);
+                       }});
+  cases().push_back({"turns among blocks", 90, 0, [](Stream& stream) {
+                       const OnDevice<int> counter(stream, std::vector<int>(1, 0));
+                       return collect(stream, 8, turn_kernel, {{8, 1, 1}, 32, 1, 0}, counter.data());
+                     }});
+}
+
 template <int N, int AMn, int BMn>
 void add_product() {
   const std::string name =
@@ -240,6 +338,9 @@ void add_product() {
 
 void add_hopper_cases() {
   add_box_cases();
+  add_bulk_cases();
+  add_product<48, 0, 1>();
+  add_product<48, 0, 0>();
   add_product<64, 0, 0>();
   add_product<128, 0, 1>();
   add_product<128, 1, 0>();
