@@ -19,12 +19,31 @@ const { values: options } = parseArgs({
 const loads = /LDG\.E(\.\w+)*\.128/;
 const stores = /STG\.E(\.\w+)*\.128/;
 const tensorCores = { "mma.sync": /HMMA\.16816\.F32\.BF16/, ldmatrix: /LDSM/, "cp.async": /LDGSTS/ };
+/** Between the wait for the first of two groups of products and the wait for the second. */
+const underProducts = (count) => ({
+  test: (code) =>
+    code
+      .split(/WARPGROUP\.DEPBAR\.LE gsb0, /)
+      .some((piece) => piece.startsWith("0x1") && (piece.match(/MUFU\.EX2/g)?.length ?? 0) >= count),
+});
+const hopper = {
+  wgmma: /HGMMA\.64x\d+x16\.F32\.BF16/,
+  "TMA loads": /UTMALDG\.4D/,
+  "TMA stores": /UTMASTG\.4D/,
+  setmaxnreg: /USETMAXREG\.TRY_ALLOC/,
+};
 const wide = { "16-byte loads": loads, "16-byte stores": stores };
 
 /** What a kernel must contain, by its name. */
 const rules = [
   { kernel: /^matmul::mma_kernel</, must: { ...tensorCores, "16-byte stores": stores } },
   { kernel: /^(attention|key_value|query)_kernel<\d+>$/, must: tensorCores },
+  { kernel: /^hopper_attention_kernel<\d+>$/, must: { ...hopper, "exponentials under products": underProducts(64) } },
+  {
+    kernel: /^hopper_attention_backward_kernel<\d+>$/,
+    must: { ...hopper, "bulk additions": /UBLKRED\.G\.S\.ADD\.F32/, "exponentials under products": underProducts(32) },
+  },
+  { kernel: /^query_gradient_kernel<\d+>$/, must: { "16-byte loads": loads, "TMA stores": /UTMASTG\.4D/ } },
   { kernel: /^matmul::fma_kernel</, must: { "cp.async": /LDGSTS/, "fp32 products": /FFMA/ } },
   { kernel: /^(swiglu|swiglu_backward|rope)_kernel<(bf16, 8|float, 4)>/, must: wide },
   { kernel: /^(rmsnorm|rmsnorm_backward)_kernel</, must: wide },

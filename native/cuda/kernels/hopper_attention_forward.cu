@@ -58,11 +58,13 @@ DEVICE void produce(ForwardShared<D>& shared, const TensorMap& qkv, const Attent
   RingPlace<kSlots> place;
   RingPlace<1> query_place;
   const int blocks = static_cast<int>(gridDim.x);
+  NO_UNROLL
   for (int round = 0; round * blocks < order.count(); round++) {
     const int i = HopperTileOrder::turn(round, static_cast<int>(blockIdx.x), blocks);
     if (i >= order.count()) continue;
     const auto tile = ForwardTile::of<D>(order, i, shape.seq);
     const int kv = tile.head / shape.group();
+    NO_UNROLL
     for (int j = tile.key_tiles - 1; j >= 0; j--, place.advance()) {
       uint64_t* full = shared.key_ring.fill(place, HeadTile<kTiles.step, D>::kBytes);
       load_rows(shared.keys[place.slot], qkv, full, shape.heads + kv, j * kTiles.step, tile.sequence);
@@ -223,6 +225,7 @@ DEVICE void attend(ForwardShared<D>& shared, const TensorMap& y, float* lse, con
     wgmma_wait<1>();
     shared.key_ring.release_by_warp(place);
     const bool moved = softmax<kKeys>(s, rows, shrink, c);
+    finish_before_waiting(rows.sum[0] + rows.sum[1]);
     wgmma_wait<0>();
     shared.value_ring.release_by_warp(last);
     if (moved) {

@@ -44,6 +44,21 @@ DEVICE void wgmma_wait() {
 #endif
 }
 
+/** Arithmetic that `value` (>= 0) depends on is done before any wait that follows. Nothing ties a wait for products to
+ * the arithmetic that should run under them, and ptxas does move it up; it moves none across a side effect, here a
+ * sleep that never happens (tools/check-instructions.mjs looks at the outcome). */
+DEVICE void finish_before_waiting(float value) {
+#if defined(__CUDACC__)
+  asm volatile(
+      "{\n.reg .pred negative;\n"
+      "setp.lt.f32 negative, %0, 0f00000000;\n"
+      "@negative nanosleep.u32 1;\n}" ::"f"(value)
+      : "memory");
+#else
+  (void)value;
+#endif
+}
+
 /** Registers of each thread of this warpgroup from here on; all its warps call it. */
 template <int Registers>
 DEVICE void release_registers() {
