@@ -58,7 +58,7 @@ void both_ways(Device& device, const Options& options, int64_t tokens, int64_t s
 }  // namespace
 
 void attention_benchmarks(Device& device, const Options& options) {
-  if (options.tiny) return both_ways(device, options, 64, 32, 2, 1, 16);
+  if (options.tiny) return both_ways(device, options, 64, 32, 2, 1, 64);
   constexpr int64_t kTokens = 16384, kWidth = 2048;
   for (int64_t dim : {64, 128})
     for (int64_t seq : {1024, 2048, 4096, 8192, 16384})
