@@ -8,12 +8,13 @@ import { statusText, studyPlanJson, studyPlanText } from "../report/study_plan.t
 import { type StudyReport, studyReport } from "../report/study_report.ts";
 import { type LoadedStudy, loadStudy } from "../study/load.ts";
 import { crewOf, prepareData, runLocally } from "../study/local.ts";
+import { makeMerges } from "../study/merged.ts";
 import { planStudy, type StudyPlan } from "../study/plan.ts";
 import { studyProgress } from "../study/progress.ts";
 import { collectResults } from "../study/results.ts";
 import { submitToSlurm } from "../study/slurm.ts";
 import { measureSpeeds, secondsLeft } from "../study/speed.ts";
-import { StudyStore } from "../study/store.ts";
+import { StudyStore, standings } from "../study/store.ts";
 import { tuneStudy } from "../study/tune.ts";
 import { peaksOf, readTuned, saveTuned } from "../study/tuned.ts";
 import { makeSegment, work } from "../study/worker.ts";
@@ -239,6 +240,7 @@ export async function runStudyWork(args: {
   const segment = plan.segments.find((s) => s.id === args.segment);
   if (!segment) throw new ThalwegError("BAD_OPTION", `${args.folder} has no segment ${args.segment}.`);
   const outcome = await makeSegment(segment, plan, store, options);
+  await makeMerges(plan, store, await standings(plan, store), options);
   if (outcome === "done") return ExitCode.ok;
   if (outcome === "failed") return ExitCode.diverged;
   if (outcome === "stopped") return ExitCode.savedRunAgain;

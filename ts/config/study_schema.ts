@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { durationSchema } from "./quantities.ts";
+import { decayShapes } from "./schedule_parts.ts";
 
 const label = z.string().min(1);
 const fields = z.record(z.string(), z.unknown());
@@ -53,6 +54,20 @@ const combine = z.strictObject({
   list: z.array(fields).default([]).describe("Further combinations, each naming a value for every axis."),
 });
 
+/** Averages of a run's checkpoints. */
+export const mergeSchema = z
+  .strictObject({
+    over: durationSchema.describe(
+      "From the first checkpoint to the deliverable: steps, tokens, or a share of its steps.",
+    ),
+    count: z.int().min(2).max(1000).describe("How many checkpoints, evenly spaced, both ends among them."),
+    like: z.enum(decayShapes).optional().describe("Weigh updates as a decay of this shape over them would (WSM)."),
+    floor: z.number().min(0).max(1).default(0.1).describe("Floor of that decay, as a ratio of the peak."),
+    ema: z.number().gt(0).lt(1).optional().describe("Exponential average over the checkpoints with this decay."),
+  })
+  .refine(({ like, ema }) => like === undefined || ema === undefined, "one of like, ema; neither weighs all the same");
+export type MergeSpec = z.output<typeof mergeSchema>;
+
 const schedule = z.strictObject({
   lr: fields.describe(
     "Fields of schedule.lr laid over the base's. $budget: one run for each budget; $budgets: one run to all of them; $end and $ends: the same at N_k, the budgets with the decays before them; $NAME: the value of an axis.",
@@ -62,6 +77,12 @@ const schedule = z.strictObject({
     .enum(["each", "last"])
     .default("each")
     .describe("Of a run to several budgets: the weights at each of them, or the last only."),
+  weights: z
+    .union([z.enum(["last", "ema"]), z.strictObject({ merge: fields })], '"last", "ema" or { merge: .. }')
+    .default("last")
+    .describe(
+      "What is delivered: the last weights; their moving average (optimizer.ema); or a mean of checkpoints, { over, count, like, floor, ema }.",
+    ),
   control: z
     .boolean()
     .default(false)

@@ -11,6 +11,7 @@ import type { Schedule } from "../schedule/schedule.ts";
 import { stepsOf } from "../schedule/units.ts";
 import { runSchedule } from "../train/setup.ts";
 import { type Combination, combinations, isReplicate } from "./combine.ts";
+import { type Merging, mergingOf } from "./merged.ts";
 
 /** Weights a study asks for: those after `step` updates of a run, for nominal budget number `budget`. */
 export interface Deliverable {
@@ -19,6 +20,8 @@ export interface Deliverable {
   readonly nominal: number;
   /** Finished updates at which the weights stand. */
   readonly step: number;
+  /** Averaged weights instead of the last ones. */
+  readonly average?: "ema" | Merging;
 }
 
 /** One run of a study as it would be trained alone, from step 0 to its end. */
@@ -33,7 +36,7 @@ export interface StudyRun {
   readonly plan: Schedule;
   readonly end: number;
   readonly deliverables: readonly Deliverable[];
-  /** Steps at which another run may want to branch off: deliverables, and where each decay leaves the stable phase. */
+  /** Steps at which another run may want to branch off: deliverables and what they average, and where each decay leaves the stable phase. */
   readonly marks: readonly number[];
 }
 
@@ -78,7 +81,8 @@ class Expander {
     this.#spec = spec;
     this.#options = options;
     const given = Object.entries(spec.schedules);
-    this.#arms = given.length > 0 ? given : [["base", { lr: {}, set: {}, deliver: "each", control: false }]];
+    this.#arms =
+      given.length > 0 ? given : [["base", { lr: {}, set: {}, deliver: "each", weights: "last", control: false }]];
   }
 
   /** An axis must change something: a field of the run, or what a $NAME stands for. */
@@ -178,14 +182,20 @@ class Expander {
         ["schedules", name],
         `schedules.${name} changes the batch (schedule.batch); a study counts its compute in steps of one size.`,
       );
-    const { schedule: plan, end } = runSchedule(config);
+    const { schedule: plan, end, scalars } = runSchedule(config);
     if (end === null)
       throw new ConfigError(
         ["schedules", name],
         `schedules.${name} has no end. Give the study budgets, or the run steps.`,
       );
     const each = deliverablesOf(k, plan, end, uses(arm, "ends") ? values.ends! : budgets, budgets);
-    const deliverables = arm.deliver === "last" ? [{ budget: 0, nominal: end, step: end }] : each;
+    const wanted = arm.deliver === "last" ? [{ budget: 0, nominal: end, step: end }] : each;
+    if (arm.weights === "ema" && !scalars.averages)
+      throw new ConfigError(
+        ["schedules", name, "weights"],
+        `schedules.${name} delivers the moving average of the weights, but its runs keep none. Set optimizer.ema.`,
+      );
+    const deliverables = wanted.map((d) => averaged(d, arm, name, config, given));
     return {
       schedule: name,
       labels,
@@ -241,6 +251,20 @@ class Expander {
     const { config } = await loadRunConfig(this.#spec.base, overrides, read);
     return config;
   }
+}
+
+function averaged(
+  deliverable: Deliverable,
+  { weights }: ScheduleArm,
+  name: string,
+  { batch }: RunConfig,
+  given: Readonly<Record<string, unknown>>,
+): Deliverable {
+  if (weights === "last") return deliverable;
+  if (weights === "ema") return { ...deliverable, average: weights };
+  const path = ["schedules", name, "weights", "merge"];
+  const merge = substitute(weights.merge, given, path.join("."));
+  return { ...deliverable, average: mergingOf(merge, deliverable.step, { tokensPerStep: batch.tokens }, path) };
 }
 
 const labelsOf = (combination: Combination, wanted: (axis: string) => boolean): Record<string, string> =>
@@ -302,7 +326,8 @@ function deliverablesOf(
 }
 
 function marksOf(plan: Schedule, end: number, deliverables: readonly Deliverable[]): number[] {
-  const marks = new Set([end, ...deliverables.map((d) => d.step)]);
+  const merged = deliverables.flatMap(({ average }) => (typeof average === "object" ? average.steps : []));
+  const marks = new Set([end, ...deliverables.map((d) => d.step), ...merged]);
   for (const { decayStart, end: last } of plan.budgets) {
     if (decayStart < 1 || decayStart >= end) continue;
     // The first value of a decay is the peak still: runs part at the second. A fall that no stable phase precedes (a

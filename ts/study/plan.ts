@@ -9,6 +9,7 @@ import { decisive } from "../train/resume.ts";
 import { type DataFacts, dataFacts, type PlannedRun, planRun } from "../train/setup.ts";
 import { type Deliverable, type ExpandOptions, expandStudy, type StudyRun } from "./expand.ts";
 import { sum } from "./group.ts";
+import { type PlannedMerge, plannedMerge } from "./merged.ts";
 import { buildTree, configOf, type SegmentTree, unionSteps } from "./tree.ts";
 
 export const PLAN_VERSION = 1;
@@ -66,8 +67,9 @@ export interface ComputeSteps {
 }
 
 export interface PlannedDeliverable extends Deliverable {
-  /** Segment whose end the weights are. */
+  /** Segment whose end the weights are, or the newest of those averaged. */
   readonly state: string;
+  readonly merge?: PlannedMerge;
   readonly steps: ComputeSteps;
   /** Sum of the learning rate over the path. */
   readonly lrSum: number;
@@ -253,7 +255,10 @@ function describe(
   for (let step = 0; step < deliverable.step; step++) lrSum += run.plan.valueAt(step);
   const path = deliverable.step;
   const alone = unionSteps(tree, [{ run: index, step: path }]);
-  return { ...deliverable, state, steps: { path, cumulative: unionSteps(tree, earlier), alone }, lrSum };
+  const { average } = deliverable;
+  const passed = tree.paths[index]!.map((id) => byId.get(id)!);
+  const merge = typeof average === "object" ? { merge: plannedMerge(average, run, passed) } : {};
+  return { ...deliverable, ...merge, state, steps: { path, cumulative: unionSteps(tree, earlier), alone }, lrSum };
 }
 
 function sharingOf(runs: readonly StudyRun[], tree: SegmentTree): Sharing {

@@ -1,5 +1,6 @@
 import { canonicalJson } from "../config/canonical.ts";
 import type { EvaluationRecord, MetricsRecord, StepRecord } from "../train/records.ts";
+import { mergedLoss, mergesOf } from "./merged.ts";
 import type { PlannedDeliverable, PlannedSegment, PlannedStudyRun, StudyPlan } from "./plan.ts";
 import type { StudyStore } from "./store.ts";
 
@@ -52,8 +53,12 @@ export async function collectResults(plan: StudyPlan, store: StudyStore): Promis
   const curves = plan.runs.map((run) => curveOf(run, byId, records));
   const controls = new Map<string, StudyCurve>();
   for (const curve of curves) if (curve.run.control) controls.set(experimentOf(curve.run), curve);
+  const merged = new Map<string, number | null>();
+  for (const { id } of mergesOf(plan)) merged.set(id, await mergedLoss(store, id));
   const rows = curves.flatMap((curve) =>
-    curve.run.deliverables.map((d) => rowOf(curve, d, plan, controls.get(experimentOf(curve.run)))),
+    curve.run.deliverables.map((d) =>
+      rowOf(curve, d, plan, controls.get(experimentOf(curve.run)), deliveredLoss(curve, d, merged)),
+    ),
   );
   return { rows, curves };
 }
@@ -82,17 +87,29 @@ function curveOf(
   return { run, steps, evaluations };
 }
 
-const lossAt = (curve: StudyCurve | undefined, step: number): number | null =>
-  curve?.evaluations.findLast((e) => e.step === step)?.loss ?? null;
+function deliveredLoss(
+  curve: StudyCurve,
+  { step, average, merge }: PlannedDeliverable,
+  merged: ReadonlyMap<string, number | null>,
+): number | null {
+  if (merge) return merged.get(merge.id) ?? null;
+  return average === "ema" ? (evaluationAt(curve, step)?.averageLoss ?? null) : lossAt(curve, step);
+}
+
+const evaluationAt = (curve: StudyCurve | undefined, step: number) =>
+  curve?.evaluations.findLast((e) => e.step === step);
+
+const lossAt = (curve: StudyCurve | undefined, step: number): number | null => evaluationAt(curve, step)?.loss ?? null;
 
 function rowOf(
   curve: StudyCurve,
   deliverable: PlannedDeliverable,
   plan: StudyPlan,
   control: StudyCurve | undefined,
+  loss: number | null,
 ): ResultRow {
   const { run } = curve;
-  const { budget, nominal, step, state, steps, lrSum } = deliverable;
+  const { budget, nominal, step, state, steps, lrSum, average, merge } = deliverable;
   const { tokensPerStep, epochTokens } = plan.shapes[run.shape]!;
   const tokens = step * tokensPerStep;
   return {
@@ -110,8 +127,8 @@ function rowOf(
     aloneTokens: steps.alone * tokensPerStep,
     uniqueTokens: epochTokens === null ? null : Math.min(tokens, epochTokens),
     epochs: epochTokens === null ? null : tokens / epochTokens,
-    state,
-    loss: lossAt(curve, step),
+    state: merge?.id ?? (average === "ema" ? `${state} ema` : state),
+    loss,
     controlLoss: run.control ? null : lossAt(control, step),
   };
 }

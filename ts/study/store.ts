@@ -18,7 +18,7 @@ export interface Failure {
   readonly message: string;
 }
 
-/** The folder of a study: plan.json, segments/ID (each a run directory), locks/. */
+/** The folder of a study: plan.json, segments/ID (each a run directory), merged/ID, locks/. */
 export class StudyStore {
   readonly folder: string;
 
@@ -49,6 +49,11 @@ export class StudyStore {
 
   segmentFolder(id: string): string {
     return join(this.folder, "segments", id);
+  }
+
+  /** Where a mean of checkpoints lies: a folder that reads as a run's. */
+  mergedFolder(id: string): string {
+    return join(this.folder, "merged", id);
   }
 
   lockFile(id: string): string {

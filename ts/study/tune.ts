@@ -188,6 +188,7 @@ const rangeArm = ({ rangeTest: { steps, from, to } }: StudySpec): StudySpec["sch
   lr: { peak: to, warmup: 0, range_test: { steps, from: { value: from } } },
   set: { steps },
   deliver: "each",
+  weights: "last",
   control: false,
 });
 

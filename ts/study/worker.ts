@@ -5,6 +5,7 @@ import { acquireLock, type Lock } from "../base/lock.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { type Reporter, silentReporter } from "../train/reporter.ts";
 import { runTraining } from "../train/run.ts";
+import { makeMerges } from "./merged.ts";
 import type { PlannedSegment, StudyPlan } from "./plan.ts";
 import { type StudyStore, standings } from "./store.ts";
 
@@ -33,7 +34,9 @@ export async function work(plan: StudyPlan, store: StudyStore, options: WorkOpti
   for (;;) {
     const all = await standings(plan, store);
     const missing = plan.segments.filter((s) => all.get(s.id) === "missing");
-    if (missing.length === 0) return true;
+    const merging = await makeMerges(plan, store, all, options);
+    if (missing.length === 0 && !merging) return true;
+    if (options.signal?.aborted) return false;
     let progress = false;
     for (const segment of byUrgency(missing)) {
       if (options.signal?.aborted) return false;
