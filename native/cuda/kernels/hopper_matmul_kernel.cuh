@@ -20,7 +20,7 @@ class Consumer {
       : shared_(shared),
         problem_(problem),
         out_(out),
-        group_(static_cast<int>(threadIdx.x) / 128 - 1),
+        group_(static_cast<int>(shuffle_from(threadIdx.x / 128, 0)) - 1),  // uniform, which descriptors want
         rank_(static_cast<int>(blockIdx.x) % problem.cluster),
         slabs_(shared.slabs[group_], maps.c, group_),
         a_(panel_descriptor<kAMn>(shared.slots[0], P::kLeading) +

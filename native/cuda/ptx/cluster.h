@@ -47,14 +47,16 @@ DEVICE T* map_shared(T* pointer, uint32_t rank) {
 #endif
 }
 
-/** Arrives at the barrier that lies at the same place in block `rank`. */
+/** Arrives at the barrier that lies at the same place in block `rank`, when this thread has read what the other wants
+ * to write. It shows the other nothing that was written here: a release to the cluster fences the whole GPU's memory.
+ */
 DEVICE void mbarrier_arrive_remote(uint64_t* barrier, uint32_t rank) {
 #if defined(__CUDACC__)
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}" ::"r"(shared_address(barrier)),
       "r"(rank)
       : "memory");

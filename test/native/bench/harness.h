@@ -68,6 +68,7 @@ inline int sets_for(const Options& options, double bytes) {
 /** Times it and prints its line: seconds (median), spread, TFLOP/s, GB/s. */
 void run(Device& device, const Options& options, size_t workspace, const Measurement& measurement);
 
+void print_predictions();
 void matmul_benchmarks(Device& device, const Options& options);
 void attention_benchmarks(Device& device, const Options& options);
 void memory_benchmarks(Device& device, const Options& options);

@@ -1,5 +1,6 @@
 // Benchmarks of the CUDA kernels: a line about the device, then one JSON line for each measurement.
 //   kernel_bench [--only GROUP] [--tiny]
+//   kernel_bench --predict    what the cost model expects of the paper's matrix products on an H200; needs no device
 #include <cstring>
 
 #include "test/native/bench/harness.h"
@@ -9,10 +10,13 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; i++) {
     if (std::strcmp(argv[i], "--tiny") == 0)
       options.tiny = true;
-    else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+    else if (std::strcmp(argv[i], "--predict") == 0) {
+      bench::print_predictions();
+      return 0;
+    } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc)
       options.only = argv[++i];
     else {
-      std::fprintf(stderr, "usage: %s [--only matmul|attention|memory] [--tiny]\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [--only matmul|attention|memory] [--tiny] | --predict\n", argv[0]);
       return 2;
     }
   }

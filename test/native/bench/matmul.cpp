@@ -1,4 +1,5 @@
 #include "test/native/bench/harness.h"
+#include "test/native/bench/paper.h"
 
 namespace bench {
 
@@ -60,26 +61,14 @@ void three_forms(Device& device, const Options& options, const std::string& name
   device.release();
 }
 
-struct Model {
-  const char* name;
-  int64_t dim, ffn;
-};
-constexpr Model kPaper[] = {{"0.1b", 768, 3072}, {"0.3b", 1024, 2048}, {"0.6b", 1536, 6144}, {"1.2b", 2048, 8192}};
-constexpr int64_t kVocab = 32000, kTokens = 16384, kHeadTokens = 4096;
-
 }  // namespace
 
 void matmul_benchmarks(Device& device, const Options& options) {
   if (options.tiny) return three_forms(device, options, "tiny", 64, 48, 32);
   for (int64_t cube : {2048, 4096, 8192}) three_forms(device, options, "cube", cube, cube, cube);
-  for (const Model& m : kPaper) {
-    const std::string name = m.name;
-    three_forms(device, options, name + " qkv", kTokens, 3 * m.dim, m.dim);
-    three_forms(device, options, name + " attention out", kTokens, m.dim, m.dim);
-    three_forms(device, options, name + " gate and up", kTokens, 2 * m.ffn, m.dim);
-    three_forms(device, options, name + " down", kTokens, m.dim, m.ffn);
-    three_forms(device, options, name + " head", kHeadTokens, kVocab, m.dim);
-  }
+  each_paper_product([&](const std::string& model, const char* product, int64_t rows, int64_t n, int64_t k) {
+    three_forms(device, options, model + " " + product, rows, n, k);
+  });
 }
 
 }  // namespace bench

@@ -1,0 +1,48 @@
+/**
+ * A model whose matrix products are large enough for the wgmma kernel on a simulated sm_90 (test/native/cuda/
+ * hopper_matmul_tiles_test.cpp asserts that for these sizes), against the CPU backend.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import anyTest from "ava";
+import { buildModule } from "../../ts/model/build.ts";
+import { llamaConfig } from "../../ts/model/presets.ts";
+import { adamDefaults, adamw } from "../../ts/optim/adamw.ts";
+import { compareDevices, toleranceOf } from "../../ts/train/compare_devices.ts";
+
+const addon = join(import.meta.dirname, "../../out/native/Release/thalweg_simt_addon.node");
+process.env.THALWEG_NATIVE = addon; // taken when the first engine is made
+// `npm test` always builds it; a single test file can be run without.
+const test = existsSync(addon) ? anyTest : anyTest.skip;
+
+const [batch, length] = [2, 128];
+const model = llamaConfig({
+  vocab: 320,
+  dim: 192,
+  layers: 1,
+  heads: 3,
+  kvHeads: 3,
+  headDim: 64,
+  ffn: 256,
+  maxLength: length,
+});
+
+test("bf16: linear, dgrad and wgrad of a whole step by wgmma differ from the CPU's by no more than roundings", async (t) => {
+  const built = buildModule(model, {
+    precision: "bf16",
+    microBatch: batch,
+    length,
+    kinds: ["accumulate", "update"],
+    update: adamw(),
+    headChunkRows: batch * length,
+  });
+  const found = await compareDevices({
+    ...{ built, kinds: ["accumulate", "update"], devices: ["cpu", "simt"] },
+    ...{ vocab: model.vocab, batch, length, optimizer: adamDefaults },
+  });
+  for (const op of ["linear", "linearDgrad", "linearWgrad"]) {
+    const own = found.filter((c) => c.op === op);
+    t.true(own.length >= 4, `${own.length} commands of ${op}`);
+    for (const c of own) t.true(c.relativeError <= toleranceOf("bf16"), JSON.stringify(c));
+  }
+});
