@@ -32,11 +32,34 @@ const hopper = {
   "TMA stores": /UTMASTG\.4D/,
   setmaxnreg: /USETMAXREG\.TRY_ALLOC/,
 };
+const hopperMatmul = {
+  "TMA loads": /UTMALDG\.2D/,
+  multicast: /UTMALDG\.2D\.MULTICAST/,
+  "TMA stores": /UTMASTG\.2D/,
+  stmatrix: /STSM\.16\.M88\.4/,
+  "addend by ldmatrix": /LDSM\.16\.M88\.4/,
+  setmaxnreg: /USETMAXREG\.TRY_ALLOC/,
+  // A release to the whole cluster would fence the GPU's memory at every step of the sum.
+  "no fence between products": {
+    test: (code) =>
+      !code
+        .split(/HGMMA/)
+        .slice(1, -1)
+        .some((p) => /MEMBAR\.ALL\.GPU/.test(p)),
+  },
+};
 const wide = { "16-byte loads": loads, "16-byte stores": stores };
 
 /** What a kernel must contain, by its name. */
 const rules = [
   { kernel: /^matmul::mma_kernel</, must: { ...tensorCores, "16-byte stores": stores } },
+  { kernel: /^matmul::hopper::wgmma_kernel<0,/, must: { ...hopperMatmul, wgmma: /HGMMA\.64x256x16\.F32\.BF16/ } },
+  { kernel: /^matmul::hopper::wgmma_kernel<1,/, must: { ...hopperMatmul, wgmma: /HGMMA\.64x192x16\.F32\.BF16/ } },
+  { kernel: /^matmul::hopper::wgmma_kernel<2,/, must: { ...hopperMatmul, wgmma: /HGMMA\.64x128x16\.F32\.BF16/ } },
+  {
+    kernel: /^matmul::hopper::wgmma_kernel<\d, \(matmul::Form\)2,/,
+    must: { "both operands MN-major": /tnspA\.tnspB/ },
+  },
   { kernel: /^(attention|key_value|query)_kernel<\d+>$/, must: tensorCores },
   { kernel: /^hopper_attention_kernel<\d+>$/, must: { ...hopper, "exponentials under products": underProducts(64) } },
   {
