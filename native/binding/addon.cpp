@@ -5,6 +5,7 @@
 #include "native/binding/convert.h"
 #include "native/binding/devices.h"
 #include "native/binding/engine_object.h"
+#include "native/binding/json_lines.h"
 #include "native/binding/tokenizer_object.h"
 #include "native/binding/trainer_object.h"
 #include "native/text/unicode_tables.h"
@@ -50,6 +51,7 @@ Napi::Object define(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeTokenizer", TokenizerObject::define(env));
   exports.Set("NativeTrainer", TrainerObject::define(env));
   exports.Set("wordEnds", Napi::Function::New<word_ends>(env, "wordEnds"));
+  exports.Set("jsonTexts", Napi::Function::New<json_texts_of>(env, "jsonTexts"));
   exports.Set("unicodeVersion", text::kUnicodeVersion);
   exports.Set("cpuFeatures", Napi::Function::New<cpu_features>(env, "cpuFeatures"));
   exports.Set("planMemory", Napi::Function::New<plan_memory_of>(env, "planMemory"));

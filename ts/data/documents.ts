@@ -1,10 +1,9 @@
 import { ThalwegError } from "../base/errors.ts";
 
 /** One text to learn from. */
-export interface Document {
+export class Document {
   /** Stable name, relative to the input: "books/emma.txt", "part-00.jsonl:17", "packages/zod/README.md". */
   readonly id: string;
-  readonly text: string;
   /** The text in UTF-8. */
   readonly utf8: Buffer;
   /** See `documentKey`; null where duplicates are kept. */
@@ -13,6 +12,19 @@ export interface Document {
   readonly source: string;
   /** What must not be torn apart by a split: the package of a file; otherwise the id. */
   readonly group: string;
+
+  constructor(id: string, utf8: Buffer, key: bigint | null, source: string, group: string) {
+    this.id = id;
+    this.utf8 = utf8;
+    this.key = key;
+    this.source = source;
+    this.group = group;
+  }
+
+  /** Decoded at each call. */
+  get text(): string {
+    return this.utf8.toString("utf8");
+  }
 }
 
 /** A file to read documents from. */

@@ -70,6 +70,16 @@ export interface NativeTrainer {
   learned(): number;
 }
 
+/** What stands in one field of .jsonl lines: `JsonTexts` of native/text/json_lines.h. */
+export interface JsonTexts {
+  /** Bytes up to and with the end of each line. */
+  ends: Uint32Array;
+  /** Of each line: 0 a text, 1 a blank text, 2 to be looked at. */
+  kinds: Uint8Array;
+  /** Text i is out[offsets[i]] up to out[offsets[i + 1]]. */
+  offsets: Uint32Array;
+}
+
 export interface Addon {
   /** The kinds of device this build has: cpu, cuda or simt. */
   deviceKinds: string[];
@@ -82,6 +92,8 @@ export interface Addon {
   ) => NativeTrainer;
   /** Where GPT-2's words end in well-formed UTF-8, in bytes. */
   wordEnds(text: Uint8Array): Uint32Array;
+  /** Texts in `field` of lines, none longer than `longest`, written to `out`, which has room for as much as the lines. */
+  jsonTexts(lines: Uint8Array, field: Uint8Array, longest: number, out: Uint8Array): JsonTexts;
   /** Version of Unicode that words and normalization follow. */
   unicodeVersion: string;
   cpuFeatures(): { path: string; best: string; cpus: number };

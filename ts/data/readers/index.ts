@@ -2,9 +2,9 @@ import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { digestFile } from "../../base/files.ts";
 import { Deduplicator, documentKey } from "../deduplicate.ts";
-import { type Document, decodeUtf8, type InputFile, type Place, ReadReport, standardInput } from "../documents.ts";
+import { Document, decodeUtf8, type InputFile, type Place, ReadReport, standardInput } from "../documents.ts";
 import { fileBytes, type Prefix, packingOf, RawMeter } from "./bytes.ts";
-import { lineBatches, parseLine } from "./lines.ts";
+import { isBlank, lineBlocks, parsedLines } from "./lines.ts";
 import { parquetRows } from "./parquet.ts";
 import { blankLineSplitter, endOfTextSplitter, withoutOuterBreaks } from "./text.ts";
 
@@ -97,19 +97,18 @@ export async function* readBatches(
     };
     for await (const { pieces, record, offset } of readPieces(reading)) {
       const documents: Document[] = [];
-      for (const { id, text } of pieces) {
-        if (text.trim() === "") {
+      for (const { id, utf8, blank } of pieces) {
+        if (blank) {
           report.empty++;
           continue;
         }
-        const utf8 = Buffer.from(text);
         const key = seen && documentKey(utf8);
         if (key !== null && !seen!.isNew(key, index < (state.pinned ?? 0))) {
           report.duplicates++;
           continue;
         }
         report.documents++;
-        documents.push({ id, text, utf8, key, source: file.path, group: file.group ?? id });
+        documents.push(new Document(id, utf8, key, file.path, file.group ?? id));
       }
       report.checkEarly();
       yield { documents, after: { file: index, record, offset }, prefix: reading.meter.prefix() };
@@ -120,7 +119,16 @@ export async function* readBatches(
   }
 }
 
-type Piece = { readonly id: string; readonly text: string };
+/** A text found; `blank`: white space alone. */
+interface Piece {
+  readonly id: string;
+  readonly utf8: Buffer;
+  readonly blank: boolean;
+}
+
+function pieceOf(id: string, text: string): Piece {
+  return { id, utf8: Buffer.from(text), blank: isBlank(text) };
+}
 
 /** Pieces that came together, and the records and bytes of the file up to their end. */
 interface Pieces {
@@ -179,22 +187,31 @@ async function* readWholeStream({ file, options, report, meter, from }: Reading)
 function wholeText(bytes: Buffer, file: InputFile, report: ReadReport): Pieces {
   const text = decodeUtf8(bytes);
   if (text === null) report.addBad(file.path, null, "is not UTF-8");
-  return { pieces: text === null ? [] : [{ id: file.name, text }], record: 1, offset: 0 };
+  return { pieces: text === null ? [] : [pieceOf(file.name, text)], record: 1, offset: 0 };
 }
 
 async function* readJsonl({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
   const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
   const field = options.field ?? "text";
-  for await (const lines of lineBatches(fileBytes(file, meter, options.chunkBytes), limit, from)) {
+  let { record, offset } = from;
+  for await (const block of lineBlocks(fileBytes(file, meter, options.chunkBytes), limit, offset)) {
     const pieces: Piece[] = [];
-    for (const line of lines) {
-      const parsed = line.bytes === null ? { reason: tooLarge(line.size, options) } : parseLine(line.bytes, field);
-      if (parsed === null) continue;
-      if ("reason" in parsed) report.addBad(file.path, line.number, parsed.reason, line.head.toString("utf8"));
-      else pieces.push({ id: `${file.name}:${line.number}`, text: parsed.text });
+    const bad = (reason: string, head: Buffer) => report.addBad(file.path, record, reason, head.toString("utf8"));
+    if (block.bytes === null) {
+      record++;
+      bad(tooLarge(block.size, options), block.head);
+      offset += block.span;
+    } else {
+      for (const line of parsedLines(block.bytes, field, limit)) {
+        record++;
+        if (line === null) continue;
+        if ("utf8" in line) pieces.push({ id: `${file.name}:${record}`, ...line });
+        else if ("size" in line) bad(tooLarge(line.size, options), line.head);
+        else if ("reason" in line) bad(line.reason, line.head);
+      }
+      offset += block.bytes.length;
     }
-    const last = lines.at(-1)!;
-    yield { pieces, record: last.number, offset: last.end };
+    yield { pieces, record, offset };
   }
 }
 
@@ -212,7 +229,7 @@ async function* readParquet({ file, options, report, meter, from }: Reading): As
       record++;
       if (text === null) report.addBad(file.path, record, `has no text in column "${field}"`);
       else if (text.length > limit) report.addBad(file.path, record, tooLarge(text.length, options));
-      else pieces.push({ id: `${file.name}:${record}`, text });
+      else pieces.push(pieceOf(`${file.name}:${record}`, text));
     }
     report.bytesDone = before + Math.floor(share * file.bytes);
     yield { pieces, record, offset: 0 };
@@ -233,7 +250,7 @@ async function* readSplit({ file, options, report, meter, from }: Reading): Asyn
       dropping = false;
       if (dropped || /^\s*$/.test(part) || ++record <= from.record) continue;
       const text = part.length > limit ? null : decodeUtf8(Buffer.from(part, "latin1"));
-      if (text !== null) found.push({ id: `${file.name}#${record}`, text: withoutOuterBreaks(text) });
+      if (text !== null) found.push(pieceOf(`${file.name}#${record}`, withoutOuterBreaks(text)));
       else report.addBad(file.path, record, part.length > limit ? tooLarge(part.length, options) : "is not UTF-8");
     }
     return { pieces: found, record, offset: 0 };
