@@ -6,6 +6,7 @@
 #include "native/binding/devices.h"
 #include "native/binding/engine_object.h"
 #include "native/binding/json_lines.h"
+#include "native/binding/reader_object.h"
 #include "native/binding/tokenizer_object.h"
 #include "native/binding/trainer_object.h"
 #include "native/text/unicode_tables.h"
@@ -50,6 +51,7 @@ Napi::Object define(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", EngineObject::define(env));
   exports.Set("NativeTokenizer", TokenizerObject::define(env));
   exports.Set("NativeTrainer", TrainerObject::define(env));
+  exports.Set("NativeReader", ReaderObject::define(env));
   exports.Set("wordEnds", Napi::Function::New<word_ends>(env, "wordEnds"));
   exports.Set("jsonTexts", Napi::Function::New<json_texts_of>(env, "jsonTexts"));
   exports.Set("unicodeVersion", text::kUnicodeVersion);

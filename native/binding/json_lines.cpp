@@ -14,9 +14,8 @@ std::string_view text_of(const Bytes& bytes) { return {reinterpret_cast<const ch
 template <class Array, class T>
 Array copied(Napi::Env env, const std::vector<T>& values) {
   auto out = Array::New(env, values.size());
-  std::transform(values.begin(), values.end(), out.Data(), [](T value) {
-    return static_cast<std::remove_pointer_t<decltype(out.Data())>>(value);
-  });
+  std::transform(values.begin(), values.end(), out.Data(),
+                 [](T value) { return static_cast<std::remove_pointer_t<decltype(out.Data())>>(value); });
   return out;
 }
 

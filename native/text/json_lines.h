@@ -23,9 +23,9 @@ struct JsonTexts {
 
 /**
  * Reads the member `field` of the object on each line of `lines`, which ends with a line feed; lines longer than
- * `longest` are unsure. A line is a text only when JSON.parse (ECMA-262, 25.5.1) accepts it as UTF-8 and finds that text:
- * the last of equal names counts, a byte-order mark before the line is passed over, a lone surrogate becomes U+FFFD. `out`
- * has room for lines.size() bytes: no text is longer than its line.
+ * `longest` are unsure. A line is a text only when JSON.parse (ECMA-262, 25.5.1) accepts it as UTF-8 and finds that
+ * text: the last of equal names counts, a byte-order mark before the line is passed over, a lone surrogate becomes
+ * U+FFFD. `out` has room for lines.size() bytes: no text is longer than its line.
  */
 JsonTexts json_texts(std::string_view lines, std::string_view field, size_t longest, char* out);
 

@@ -109,6 +109,9 @@ AddedTokens Tokenizer::added(bool normalized) const {
     }
     some.push_back(std::move(token));
   }
+  // None is ever read out of a text then: there is nothing to look for.
+  if (!spec_.match_special && std::all_of(some.begin(), some.end(), [](auto& token) { return token.special; }))
+    some.clear();
   return AddedTokens(std::move(some), spec_.match_special);
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -13,9 +14,9 @@ struct Ids {
 };
 
 /**
- * Words already encoded, each thread its own. Words of up to 15 bytes lie in slots of half a cache line, two to a line,
- * the newer in front; longer ones (up to 64 bytes) are found by hash and compared. Bounded: a new word takes the place
- * of an old one, and when the store of long lists is full everything is forgotten.
+ * Words already encoded, each thread its own. Words of up to 15 bytes lie in slots of half a cache line, four to a
+ * group, the newest in front; longer ones (up to 64 bytes) are found by hash and compared. Bounded: a new word takes
+ * the place of an old one, and when the store of long lists is full everything is forgotten.
  */
 class WordCache {
  public:
@@ -39,18 +40,21 @@ class WordCache {
     return {part[0], part[1] | uint64_t{bytes} << 56};
   }
 
-  /** Where a word would lie. Asking for many words ahead hides the memory's delay. */
+  /** The group where a word would lie. Asking for many words ahead hides the memory's delay. */
   size_t place(Key key) const {
     uint64_t x = (key.low ^ key.high >> 29) * 0x9e3779b97f4a7c15u;
     x = (x ^ key.high) * 0xd6e8feb86659fd93u;
-    return x >> 47 & (kSlots - 1);
+    return x >> 47 & (kSlots - kGroup);
   }
-  void prefetch(size_t place) const { __builtin_prefetch(&slots_[place]); }
+  void prefetch(size_t place) const {
+    __builtin_prefetch(&slots_[place]);
+    __builtin_prefetch(&slots_[place + 2]);
+  }
 
   /** Null data: not known. */
   Ids find(Key key, size_t at) const {
-    for (const size_t i : {at, at ^ 1}) {
-      const Slot& slot = slots_[i];
+    for (size_t i = 0; i < kGroup; i++) {
+      const Slot& slot = slots_[at + i];
       if (slot.key.low == key.low && slot.key.high == key.high)
         return {slot.count <= kHere ? slot.ids : &store_[slot.ids[0]], slot.count};
     }
@@ -62,7 +66,7 @@ class WordCache {
       std::memcpy(slot.ids, ids.data, ids.count * sizeof(uint32_t));
     else
       slot.ids[0] = keep(ids.data, ids.count);
-    slots_[at ^ 1] = slots_[at];
+    std::copy_backward(&slots_[at], &slots_[at + kGroup - 1], &slots_[at + kGroup]);
     slots_[at] = slot;
   }
 
@@ -71,7 +75,7 @@ class WordCache {
 
  private:
   static constexpr uint32_t kHere = 3;
-  static constexpr size_t kSlots = 1 << 17, kLongSlots = 1 << 13, kStore = 1 << 20;
+  static constexpr size_t kGroup = 4, kSlots = 1 << 17, kLongSlots = 1 << 13, kStore = 1 << 20;
   static constexpr uint64_t kMask[9] = {
       0, 0xff, 0xffff, 0xffffff, 0xffffffff, 0xffffffffff, 0xffffffffffff, 0xffffffffffffff, ~uint64_t{0}};
   struct alignas(32) Slot {

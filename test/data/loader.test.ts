@@ -1,3 +1,5 @@
+import { truncateSync } from "node:fs";
+import { join } from "node:path";
 import test from "ava";
 import fc from "fast-check";
 import { type Batch, fixedBatches, ignoredTarget, TokenLoader } from "../../ts/data/loader.ts";
@@ -119,6 +121,40 @@ test("data that stops fills its last batch up with ignored targets, then ends", 
   t.true(last.targets.subarray(0, 300).every((target) => target !== ignoredTarget));
   t.is(last.position, 9);
   t.is(await loader.next(6), null);
+});
+
+test("large datasets are read from their files, whatever the width of a token and where shards end", async (t) => {
+  const ids = counting(5000).map((i) => i * 13);
+  const wide = namedTokenizer(70000);
+  const [disk, memory] = [0, 2 ** 20].map((cacheBytes) =>
+    makeDataset(t, [ids], { tokenizer: wide, shardTokens: 700, cacheBytes }),
+  );
+  const [a, b] = [await disk!, await memory!];
+  t.deepEqual([a.cached, b.cached, a.manifest.tokenType], [false, true, "uint32"]);
+  // A mixture of both kinds in one batch.
+  const source = (dataset: typeof a) => new TokenLoader(dataset, { length: 300, seed: 1 });
+  t.deepEqual(await walk(source(a), [3, 7, 20]), await walk(source(b), [3, 7, 20]));
+  const mixed = [
+    { name: "a", dataset: a },
+    { name: "b", dataset: b },
+  ];
+  const loader = new TokenLoader(mixed, { length: 300, seed: 1 });
+  const batch = (await loader.next(32))!;
+  t.deepEqual(
+    rows(batch, batch.targets),
+    rows(batch).map((row) => row.map((id) => id + 13)),
+  );
+  // The files stay open until the batch ahead has been read.
+  await a.close();
+});
+
+test("a file truncated while it is in use is named", async (t) => {
+  const dataset = await makeDataset(t, [counting(1000)], { tokenizer, cacheBytes: 0 });
+  const loader = new TokenLoader(dataset, { length: 100 });
+  await loader.next(1);
+  const file = join(dataset.folder, dataset.manifest.shards[0]!.file);
+  truncateSync(file, 4096 + 2);
+  await t.throwsAsync(loader.next(4), { code: "CORRUPT_DATA", message: /\.bin was truncated while in use/ });
 });
 
 test("the validation set is the same every time, whatever the batch", async (t) => {

@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from "ava";
 import { ThalwegError } from "../../ts/base/errors.ts";
 import { type Document, ReadReport } from "../../ts/data/documents.ts";
 import { listFiles, type ReadFile, type ReadOptions, readBatches, readDocuments } from "../../ts/data/readers/index.ts";
-import { seedOf, temporaryFolder, writeTree } from "./support.ts";
+import { randomOf, seedOf, temporaryFolder, writeTree } from "./support.ts";
 
 /** 400 lines in two zstd frames, one with a checksum (zstd -19, zstd -3 --no-check), and 1000 rows in groups of 300 (snappy). */
 const fixtures = join(import.meta.dirname, "../fixtures/data");
@@ -166,17 +166,6 @@ test("inner fields are found by their path", async (t) => {
   await t.throwsAsync(read([folder], { field: "content.none" }), { code: "BAD_INPUT" });
   await t.throwsAsync(read([folder], { field: "__proto__" }), { code: "BAD_INPUT" });
 });
-
-/** A small generator of 32-bit numbers (mulberry32), so that a seed repeats a failure. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let h = Math.imul(state ^ (state >>> 15), state | 1);
-    h ^= h + Math.imul(h ^ (h >>> 7), h | 61);
-    return Math.floor((((h ^ (h >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
 
 test("9,000 malformed lines are each counted, and every good line between them is read", async (t) => {
   const seed = seedOf(t);

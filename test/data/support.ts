@@ -83,6 +83,17 @@ export function seedOf(t: ExecutionContext): number {
   return seed;
 }
 
+/** A small generator of 32-bit numbers (mulberry32), so that a seed repeats a failure. */
+export function randomOf(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let h = Math.imul(state ^ (state >>> 15), state | 1);
+    h ^= h + Math.imul(h ^ (h >>> 7), h | 61);
+    return Math.floor((((h ^ (h >>> 14)) >>> 0) / 2 ** 32) * below);
+  };
+}
+
 /** Every file under a folder with its hash. */
 export function fingerprint(folder: string): [string, string][] {
   return readdirSync(folder, { recursive: true, encoding: "utf8" })

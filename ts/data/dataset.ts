@@ -19,6 +19,7 @@ export class Dataset {
   readonly manifest: DatasetManifest;
   private readonly shards: readonly OpenShard[];
   private readonly entropies: readonly OpenShard[];
+  private readonly reading = new Set<Promise<unknown>>();
 
   /** Use `openDataset`. */
   constructor(
@@ -73,6 +74,35 @@ export class Dataset {
     await this.readFrom(this.entropies, start, count, out, at);
   }
 
+  /** Whether all of it is kept in memory once it has been read. */
+  get cached(): boolean {
+    return this.shards.every((shard) => shard.cached);
+  }
+
+  /** Where tokens [start, start + count) lie on disk, shard by shard: for reads that pass by this class. */
+  runs(start: number, count: number): { shard: OpenShard; start: number; count: number; before: number }[] {
+    this.checkRange(start, count);
+    const found = [];
+    for (const shard of this.shards) {
+      const from = Math.max(start, shard.first);
+      const to = Math.min(start + count, shard.first + shard.elements);
+      if (from < to) found.push({ shard, start: from - shard.first, count: to - from, before: from - start });
+    }
+    return found;
+  }
+
+  /** Keeps the files open until `reading` has settled. */
+  holdFor(reading: Promise<unknown>): void {
+    this.reading.add(reading);
+    const settle = () => this.reading.delete(reading);
+    reading.then(settle, settle);
+  }
+
+  private checkRange(start: number, count: number): void {
+    if (start < 0 || start + count > this.tokens)
+      throw new RangeError(`tokens ${start}..${start + count} are not in 0..${this.tokens}`);
+  }
+
   private async readFrom(
     shards: readonly OpenShard[],
     start: number,
@@ -80,8 +110,7 @@ export class Dataset {
     out: Int32Array | Float32Array,
     at: number,
   ): Promise<void> {
-    if (start < 0 || start + count > this.tokens)
-      throw new RangeError(`tokens ${start}..${start + count} are not in 0..${this.tokens}`);
+    this.checkRange(start, count);
     for (const shard of shards) {
       const from = Math.max(start, shard.first);
       const to = Math.min(start + count, shard.first + shard.elements);
@@ -115,6 +144,7 @@ export class Dataset {
   }
 
   async close(): Promise<void> {
+    await Promise.allSettled(this.reading);
     await Promise.all([...this.shards, ...this.entropies].map((shard) => shard.close()));
   }
 

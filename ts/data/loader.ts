@@ -2,6 +2,7 @@ import { ThalwegError } from "../base/errors.ts";
 import type { Dataset } from "./dataset.ts";
 import { MixtureOrder, type MixtureStage } from "./mixture.ts";
 import { Permutation } from "./order.ts";
+import { type Row, RowReader } from "./row_reader.ts";
 
 /** Targets of rows that count for nothing: the classifier ignores negative targets. */
 export const ignoredTarget = -1;
@@ -53,6 +54,7 @@ export class TokenLoader {
   /** Blocks of all sources, each read once. */
   readonly blocks: number;
   private readonly order: MixtureOrder;
+  private readonly reader = new RowReader();
   private length: number;
   private readonly end: number;
   private place: Place = { position: 0, offset: 0 };
@@ -150,7 +152,7 @@ export class TokenLoader {
         offset = 0;
       }
     }
-    return readSequences(rows, sequences, this.length, { epoch, position, offset });
+    return readSequences(this.reader, rows, sequences, this.length, { epoch, position, offset });
   }
 }
 
@@ -168,11 +170,12 @@ export async function* fixedBatches(
 ): AsyncGenerator<Batch> {
   const blocks = countBlocks(dataset, length);
   const permutation = new Permutation(blocks, 0, 0);
+  const reader = new RowReader();
   const end = Math.min(skip + sequences, blocks);
   for (let first = skip; first < end; first += batch) {
     const count = Math.min(batch, end - first);
     const rows = Array.from({ length: count }, (_, i) => ({ dataset, start: permutation.permute(first + i) * length }));
-    yield await readSequences(rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
+    yield await readSequences(reader, rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
   }
 }
 
@@ -181,27 +184,16 @@ interface Place {
   readonly offset: number;
 }
 
-/** Where a sequence begins. */
-interface Row {
-  readonly dataset: Dataset;
-  readonly start: number;
-}
-
 async function readSequences(
+  reader: RowReader,
   rows: readonly Row[],
   sequences: number,
   length: number,
   after: Place & { readonly epoch: number },
 ): Promise<Batch> {
   const tokens = new Int32Array(sequences * length);
-  const targets = new Int32Array(sequences * length).fill(ignoredTarget);
-  const reading = rows.map(async ({ dataset, start }, row) => {
-    const text = new Int32Array(length + 1);
-    await dataset.read(start, length + 1, text);
-    tokens.set(text.subarray(0, length), row * length);
-    targets.set(text.subarray(1), row * length);
-  });
-  await Promise.all(reading);
+  const targets = new Int32Array(sequences * length).fill(ignoredTarget, rows.length * length);
+  await reader.read(rows, length, tokens, targets);
   return { tokens, targets, sequences, length, validTokens: rows.length * length, ...after };
 }
 

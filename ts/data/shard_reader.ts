@@ -35,7 +35,8 @@ export class OpenShard {
   private readonly type: ElementType;
   private readonly layout: ShardLayout;
   private readonly table: Buffer;
-  private readonly cached: boolean;
+  /** Its elements are kept in memory once they have been read. */
+  readonly cached: boolean;
   private payload: Promise<Buffer<ArrayBuffer>> | null = null;
 
   private constructor(path: string, handle: FileHandle, header: ShardHeader, table: Buffer, expected: ExpectedShard) {
@@ -91,6 +92,15 @@ export class OpenShard {
     const { buffer, byteOffset } = bytes;
     const View = this.type === "uint16" ? Uint16Array : this.type === "uint32" ? Uint32Array : Float32Array;
     out.set(new View(buffer, byteOffset, count), at);
+  }
+
+  /**
+   * Where tokens [start, start + count) lie: descriptor, byte offset, count and bytes of a token, as `NativeReader` takes
+   * them. Not for shards that are kept in memory, which are checked before anything is learnt from them.
+   */
+  run(start: number, count: number): [number, number, number, number] {
+    const width = this.layout.bytesPerToken;
+    return [this.handle.fd, headerBytes + start * width, count, width];
   }
 
   /** Tokens of a document, its end token included. */

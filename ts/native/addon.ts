@@ -70,6 +70,16 @@ export interface NativeTrainer {
   learned(): number;
 }
 
+/** native/text/token_rows.h: reads tokens of open files into sequences and targets, on a thread of its own. */
+export interface NativeReader {
+  /**
+   * @param runs five numbers each: descriptor, byte offset, tokens, bytes of a token (2 or 4), place among rows of
+   * length + 1 tokens
+   * @returns how many runs were read; fewer than all when a file ended or could not be read
+   */
+  read(runs: Float64Array, length: number, tokens: Int32Array, targets: Int32Array): Promise<number>;
+}
+
 /** What stands in one field of .jsonl lines: `JsonTexts` of native/text/json_lines.h. */
 export interface JsonTexts {
   /** Bytes up to and with the end of each line. */
@@ -90,6 +100,7 @@ export interface Addon {
     bytes: Uint32Array,
     threads: number,
   ) => NativeTrainer;
+  NativeReader: new () => NativeReader;
   /** Where GPT-2's words end in well-formed UTF-8, in bytes. */
   wordEnds(text: Uint8Array): Uint32Array;
   /** Texts in `field` of lines, none longer than `longest`, written to `out`, which has room for as much as the lines. */

@@ -2,6 +2,7 @@ import { deviceChoices } from "../../base/device.ts";
 import { defineCommand, defineGroup, jsonOption } from "../command.ts";
 import { devicePair } from "../device_pair.ts";
 import { note, print, printJson } from "../output.ts";
+import { benchData as data } from "./bench_data.ts";
 
 const sizes = {
   preset: { type: "string", default: "10m", describe: "A model preset." },
@@ -119,48 +120,6 @@ const parity = defineCommand({
     print(
       `${args.preset} ${args.precision}, ${result.steps} steps on ${result.deviceClasses.join(" and ")}: losses differ by ${mean} on average (at most ${largest}), ${result.ok ? "within" : "NOT within"} ${result.tolerance}; the loss fell by ${result.fall.toFixed(2)}`,
     );
-  },
-});
-
-const data = defineCommand({
-  command: "data [inputs..]",
-  describe: "Megabytes per second of a tokenizer on text, beside other tokenizers",
-  positionals: {
-    inputs: { type: "string", array: true, default: ["packages:node_modules"], describe: "Files, folders, globs." },
-  },
-  options: {
-    tokenizer: {
-      type: "string",
-      default: "gpt2",
-      describe: "gpt2, gpt2:RANKS_FILE or a folder with a tokenizer.json.",
-    },
-    threads: { type: "number", default: 0, describe: "CPU threads; 0 for every CPU allowed." },
-    rounds: { type: "number", default: 5, describe: "Times each one encodes the texts." },
-    megabytes: { type: "number", default: 8, describe: "About how much text." },
-    python: { type: "string", describe: "A Python with Hugging Face tokenizers, to compare with." },
-    json: jsonOption,
-  },
-  run: async (args) => {
-    const [{ benchTokenize }, { formatTable }] = await Promise.all([
-      import("../../data/bench/tokenize.ts"),
-      import("../../report/table.ts"),
-    ]);
-    const { inputs, tokenizer, threads, rounds, python } = args;
-    const result = await benchTokenize({
-      ...{ inputs, tokenizer, threads, rounds, python },
-      maxBytes: args.megabytes * 1e6,
-      onRound: (round) => note(round === 0 ? "warm" : `round ${round} of ${rounds}`),
-    });
-    if (args.json) return printJson(result);
-    const right = (title: string) => ({ title, align: "right" as const });
-    const rows = result.speeds.map((s) => [
-      s.name,
-      s.megabytesPerSecond.toFixed(1),
-      (s.tokens / (result.bytes / 1e6 / s.megabytesPerSecond) / 1e6).toFixed(2),
-      s.ratio.toFixed(2),
-    ]);
-    print(formatTable(["tokenizer", right("MB/s"), right("M tokens/s"), right("thalweg is faster by")], rows));
-    note(`${result.texts} texts, ${(result.bytes / 1e6).toFixed(1)} MB, ${result.threads} threads`);
   },
 });
 

@@ -11,11 +11,19 @@ tokenizer.encode_special_tokens = True
 texts = json.load(open(sys.argv[2]))
 for line in sys.stdin:
     encode = getattr(tokenizer, line.strip())
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     found = encode(texts, add_special_tokens=False)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "tokens": sum(len(e.ids) for e in found)}), flush=True)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    print(json.dumps({"seconds": seconds, "cpuSeconds": cpu_seconds, "tokens": sum(len(e.ids) for e in found)}), flush=True)
 `;
+
+/** One encoding of all texts. */
+export interface PeerTime {
+  readonly seconds: number;
+  /** User and system time of all threads. */
+  readonly cpuSeconds: number;
+  readonly tokens: number;
+}
 
 /** Hugging Face tokenizers in a Python of the user's, kept running between measurements. */
 export class HuggingFacePeer {
@@ -30,12 +38,12 @@ export class HuggingFacePeer {
     this.answers = createInterface({ input: this.child.stdout! })[Symbol.asyncIterator]();
   }
 
-  async encode(method: "encode_batch" | "encode_batch_fast"): Promise<{ seconds: number; tokens: number }> {
+  async encode(method: "encode_batch" | "encode_batch_fast"): Promise<PeerTime> {
     this.child.stdin!.write(`${method}\n`);
     const { value, done } = await this.answers.next();
     if (done)
       throw new ThalwegError("BAD_OPTION", "the Python peer ended: it needs `pip install tokenizers` (--python PATH)");
-    return JSON.parse(value as string) as { seconds: number; tokens: number };
+    return JSON.parse(value as string) as PeerTime;
   }
 
   close(): void {

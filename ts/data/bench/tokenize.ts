@@ -2,8 +2,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { ThalwegError } from "../../base/errors.ts";
-import { listFiles, loadTokenizer, readDocuments, type Tokenizer } from "../index.ts";
-import { HuggingFacePeer } from "./peer.ts";
+import { loadTokenizer, type Tokenizer } from "../index.ts";
+import { HuggingFacePeer, type PeerTime } from "./peer.ts";
+import { gatherTexts, median } from "./texts.ts";
 
 export interface TokenizeBenchOptions {
   /** As for `prepare`. */
@@ -27,6 +28,9 @@ export interface TokenizeSpeed {
   readonly tokens: number;
   /** Our speed over this one's: median of the rounds' ratios. */
   readonly ratio: number;
+  /** The same of CPU time, all threads together: what one core does, however many others want it. */
+  readonly megabytesPerCpuSecond: number;
+  readonly cpuRatio: number;
 }
 
 export interface TokenizeBench {
@@ -39,7 +43,7 @@ export interface TokenizeBench {
 interface Contestant {
   readonly name: string;
   /** Encodes all texts. */
-  run(): Promise<{ seconds: number; tokens: number }>;
+  run(): Promise<PeerTime>;
 }
 
 /**
@@ -50,7 +54,7 @@ interface Contestant {
 export async function benchTokenize(options: TokenizeBenchOptions): Promise<TokenizeBench> {
   const tokenizer = loadTokenizer(options.tokenizer, { threads: options.threads });
   const threads = options.threads || availableParallelism();
-  const texts = await gather(options);
+  const texts = await gatherTexts(options.inputs, options.maxBytes);
   const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   const folder = await mkdtemp(join(tmpdir(), "thalweg-bench-"));
   const closing: (() => void)[] = [];
@@ -68,6 +72,8 @@ export async function benchTokenize(options: TokenizeBenchOptions): Promise<Toke
       megabytesPerSecond: median(rounds.map((round) => bytes / 1e6 / round[c]!.seconds)),
       tokens: rounds[0]![c]!.tokens,
       ratio: median(rounds.map((round) => round[c]!.seconds / round[0]!.seconds)),
+      megabytesPerCpuSecond: median(rounds.map((round) => bytes / 1e6 / round[c]!.cpuSeconds)),
+      cpuRatio: median(rounds.map((round) => round[c]!.cpuSeconds / round[0]!.cpuSeconds)),
     }));
     return { texts: texts.length, bytes, threads, speeds };
   } finally {
@@ -76,23 +82,11 @@ export async function benchTokenize(options: TokenizeBenchOptions): Promise<Toke
   }
 }
 
-async function gather({ inputs, maxBytes }: TokenizeBenchOptions): Promise<string[]> {
-  const texts: string[] = [];
-  let bytes = 0;
-  for await (const { text } of readDocuments(await listFiles(inputs))) {
-    texts.push(text);
-    bytes += Buffer.byteLength(text);
-    if (bytes >= maxBytes) break;
-  }
-  if (texts.length === 0) throw new ThalwegError("BAD_INPUT", "the inputs hold no text");
-  return texts;
-}
-
 /** One round that does not count, then the rounds; all must find the same number of tokens. */
 async function measure(contestants: readonly Contestant[], options: TokenizeBenchOptions) {
-  const rounds: { seconds: number; tokens: number }[][] = [];
+  const rounds: PeerTime[][] = [];
   for (let round = 0; round <= options.rounds; round++) {
-    const results: { seconds: number; tokens: number }[] = [];
+    const results: PeerTime[] = [];
     for (const contestant of contestants) results.push(await contestant.run());
     const odd = results.findIndex((result) => result.tokens !== results[0]!.tokens);
     if (odd >= 0)
@@ -106,10 +100,13 @@ async function measure(contestants: readonly Contestant[], options: TokenizeBenc
   return rounds;
 }
 
-async function timed(run: () => Promise<number>): Promise<{ seconds: number; tokens: number }> {
+async function timed(run: () => Promise<number>): Promise<PeerTime> {
+  const cpu = process.cpuUsage();
   const started = performance.now();
   const tokens = await run();
-  return { seconds: (performance.now() - started) / 1000, tokens };
+  const seconds = (performance.now() - started) / 1000;
+  const { user, system } = process.cpuUsage(cpu);
+  return { seconds, cpuSeconds: (user + system) / 1e6, tokens };
 }
 
 function ours(tokenizer: Tokenizer, texts: readonly string[]): Contestant {
@@ -144,10 +141,4 @@ async function startPython(
   await writeFile(json, tokenizer.files()["tokenizer.json"]!);
   await writeFile(list, JSON.stringify(texts));
   return new HuggingFacePeer(python, json, list, threads);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }

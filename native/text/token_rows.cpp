@@ -1,0 +1,70 @@
+#include "native/text/token_rows.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace thalweg::text {
+
+namespace {
+
+/** Tokens read at once: their bytes stay in the first-level cache. */
+constexpr size_t kPart = 4096;
+
+bool read_exactly(int file, std::byte* to, size_t bytes, uint64_t offset) {
+  while (bytes > 0) {
+    const ssize_t got = pread(file, to, bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    to += got;
+    bytes -= static_cast<size_t>(got);
+    offset += static_cast<uint64_t>(got);
+  }
+  return true;
+}
+
+template <class T>
+void widen(const std::byte* from, size_t count, int32_t* to) {
+  for (size_t i = 0; i < count; i++) {
+    T token;
+    std::memcpy(&token, from + i * sizeof(T), sizeof(T));
+    to[i] = static_cast<int32_t>(token);
+  }
+}
+
+/** Tokens [at, at + count) of the rows. */
+void place(const int32_t* from, uint64_t at, size_t count, size_t length, int32_t* tokens, int32_t* targets) {
+  while (count > 0) {
+    const size_t row = at / (length + 1), column = at % (length + 1);
+    const size_t here = std::min(count, length + 1 - column);
+    const size_t inputs = std::min(here, length - std::min(column, length));
+    std::copy_n(from, inputs, tokens + row * length + column);
+    const size_t skip = column == 0 ? 1 : 0;
+    std::copy_n(from + skip, here - skip, targets + row * length + column + skip - 1);
+    from += here;
+    at += here;
+    count -= here;
+  }
+}
+
+}  // namespace
+
+size_t read_token_rows(const std::vector<TokenRun>& runs, size_t length, int32_t* tokens, int32_t* targets) {
+  std::byte bytes[kPart * 4];
+  int32_t wide[kPart];
+  for (size_t r = 0; r < runs.size(); r++) {
+    const TokenRun& run = runs[r];
+    for (size_t done = 0; done < run.count;) {
+      const size_t count = std::min<size_t>(run.count - done, kPart);
+      if (!read_exactly(run.file, bytes, count * run.width, run.offset + done * run.width)) return r;
+      run.width == 2 ? widen<uint16_t>(bytes, count, wide) : widen<uint32_t>(bytes, count, wide);
+      place(wide, run.at + done, count, length, tokens, targets);
+      done += count;
+    }
+  }
+  return runs.size();
+}
+
+}  // namespace thalweg::text
