@@ -11,6 +11,8 @@ import { work } from "../../ts/study/worker.ts";
 import { makeStudyPlace, type StudyPlace, schedules } from "../study/support/studies.ts";
 import { checkXml } from "./helpers.ts";
 
+const wsd = { lr: { wsd: { steps: "$budget", decay: { fraction: "$fraction" } } } };
+
 let place: StudyPlace;
 let study: { plan: StudyPlan; store: StudyStore };
 
@@ -19,7 +21,7 @@ test.before(async () => {
   study = await place.study("report", {
     question: 'Does 1 < 2 & "so on"?',
     budgets: [10, 20],
-    schedules: { ...schedules, wsd: { lr: { wsd: { steps: "$budget", decay: { fraction: "$fraction" } } } } },
+    schedules: { ...schedules, wsd },
     axes: { fraction: [0.1, 0.2], seed: [1, 2] },
     margin: 0.05,
   });
@@ -83,6 +85,18 @@ test("a decay's gain is the control's loss at the same step less its own", async
       r.labels.fraction === wsd.labels.fraction,
   )!;
   t.is(wsd.controlLoss, control.loss);
+});
+
+test("at one budget the axis is drawn instead of the budget, and a control is listed once", async (t) => {
+  const spec = { budgets: [20], schedules: { wsd, constant: schedules.constant }, axes: { fraction: [0.1, 0.2, 0.4] } };
+  const { plan, store } = await place.study("single", spec);
+  t.true(await work(plan, store));
+  const { figures, html, text } = studyReport(plan, await collectResults(plan, store), null);
+  t.deepEqual(Object.keys(figures).sort(), ["axis-fraction.svg", "curves.svg"]);
+  t.regex(figures["axis-fraction.svg"]!, /gain over the constant rate/);
+  for (const fraction of ["0.1", "0.2", "0.4"]) t.true(figures["curves.svg"]!.includes(`wsd ${fraction}`), fraction);
+  t.is(text.match(/^constant /gm)?.length, 1);
+  t.false(html.includes("undefined"));
 });
 
 test("a browser draws the page", async (t) => {

@@ -55,7 +55,7 @@ async function resultOf(store: StudyStore): Promise<unknown[]> {
 test(`a study whose runner and workers are killed ${kills} times ends with the results of an undisturbed one`, async (t) => {
   const seed = Number(process.env.THALWEG_TEST_SEED ?? Date.now() % 1e6);
   t.log(`seed ${seed}`);
-  t.timeout(60_000 + kills * 20_000);
+  t.timeout(60_000 + kills * 60_000);
   const place = await makeStudyPlace();
   const spec = { budgets: [10, 20, 40], schedules, axes: { seed: [1, 2] } };
   const { plan, store: whole } = await place.study("whole", spec);

@@ -19,13 +19,10 @@ export function colorsOf(plan: StudyPlan): Colors {
   return colors;
 }
 
-/** The combination of labels that curves are drawn for: the first, when there are several. */
-const firstLabels = (curves: readonly StudyCurve[]): string => JSON.stringify(curves[0]?.run.labels ?? {});
-
 /** Loss against tokens, the learning rate below it on the same axis: the first replicate in full, others faintly. */
 export function curvesFigure(curves: readonly StudyCurve[], tokensPerStep: number, colors: Colors): Figure {
-  const shown = curves.filter(({ run }) => JSON.stringify(run.labels) === firstLabels(curves));
-  const first = JSON.stringify(shown[0]?.run.replicate ?? {});
+  const first = JSON.stringify(curves[0]?.run.replicate ?? {});
+  const { shown, nameOf, colorOf, subtitle } = chooseCurves(curves, first, colors);
   const named = new Set<string>();
   // Controls first: what they are compared with is drawn over them.
   const ordered = shown.toSorted((a, b) => Number(b.run.control) - Number(a.run.control));
@@ -33,23 +30,51 @@ export function curvesFigure(curves: readonly StudyCurve[], tokensPerStep: numbe
   const rates: Series[] = [];
   for (const { run, steps, evaluations } of ordered) {
     const main = JSON.stringify(run.replicate) === first;
-    const color = colors.get(run.schedule)!;
+    const [name, color] = [nameOf(run), colorOf(run)];
     const points = evaluations.map(({ tokens, loss }): Point => [tokens, loss]);
-    const legend = main && !named.has(run.schedule);
-    if (legend) named.add(run.schedule);
-    losses.push({ name: run.schedule, points, color, width: main ? 1.8 : 1, opacity: main ? 1 : 0.35, legend });
+    const legend = main && !named.has(name);
+    if (legend) named.add(name);
+    losses.push({ name, points, color, width: main ? 1.8 : 1, opacity: main ? 1 : 0.35, legend });
     const lr = steps.map(({ step, lr: rate }): Point => [step * tokensPerStep, rate]);
-    if (main) rates.push({ name: run.schedule, points: lr, color, width: 1.5, legend: false });
+    if (main) rates.push({ name, points: lr, color, width: 1.5, legend: false });
   }
   const range = focusRange(losses.map((series) => series.points));
   return {
     title: "Validation loss and learning rate",
-    subtitle: "Nats per token; one line for each run, the first seed in full",
+    subtitle: `Nats per token; ${subtitle}`,
     xLabel: "tokens read by the delivered weights",
     panels: [
       { label: "validation loss", series: losses, height: 300, ...(range ? { range } : {}) },
       { label: "learning rate", series: rates, height: 110 },
     ],
+  };
+}
+
+/** Colours of values in order, from blue to red. */
+const shade = (share: number): string => `hsl(${Math.round(215 - 205 * share)},60%,45%)`;
+
+type Run = StudyCurve["run"];
+
+/** Of several schedules the first combination of labels with every seed; of one schedule all combinations of one seed. */
+function chooseCurves(curves: readonly StudyCurve[], first: string, colors: Colors) {
+  const labelled = ({ labels }: Run) => Object.values(labels).join(" ");
+  const own = [...new Set(curves.filter(({ run }) => !run.control).map(({ run }) => run.schedule))];
+  const combinations = [...new Set(curves.map(({ run }) => labelled(run)))];
+  if (own.length !== 1 || combinations.length < 2 || combinations.length > 12)
+    return {
+      shown: curves.filter(({ run }) => labelled(run) === combinations[0]),
+      nameOf: (run: Run) => run.schedule,
+      colorOf: (run: Run) => colors.get(run.schedule)!,
+      subtitle: "one line for each run, the first seed in full",
+    };
+  return {
+    shown: curves.filter(
+      ({ run }) => JSON.stringify(run.replicate) === first && (!run.control || labelled(run) === combinations[0]),
+    ),
+    nameOf: (run: Run) => (run.control ? run.schedule : `${run.schedule} ${labelled(run)}`),
+    colorOf: (run: Run) =>
+      run.control ? grey : shade(combinations.indexOf(labelled(run)) / (combinations.length - 1)),
+    subtitle: "every run of the first seed",
   };
 }
 
@@ -165,15 +190,19 @@ export function axisFigure(cells: readonly Cell[], axis: string, colors: Colors)
   if (values.length < 2) return null;
   const budgets = [...new Set(own.map((cell) => cell.budget))].sort((a, b) => a - b);
   const log = Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) > 8;
-  const panels = budgets.map((budget) => ({
-    label: `validation loss, budget ${budget + 1}`,
-    series: axisSeries(
-      own.filter((cell) => cell.budget === budget),
-      axis,
-      colors,
-    ),
-    height: budgets.length > 1 ? 180 : 260,
-  }));
+  const panels = budgets.flatMap((budget) => {
+    const here = own.filter((cell) => cell.budget === budget);
+    const of = budgets.length > 1 ? `, budget ${budget + 1}` : "";
+    const height = budgets.length > 1 ? 180 : 260;
+    const losses = axisSeries(here, axis, (cell) => cell.loss, colors);
+    const gains = axisSeries(here, axis, (cell) => cell.gain, colors).map((s) => ({ ...s, legend: false }));
+    return [
+      { label: `validation loss${of}`, series: losses, height },
+      ...(budgets.length === 1 && gains.length > 0
+        ? [{ label: "gain over the constant rate", series: gains, height: 160 }]
+        : []),
+    ];
+  });
   return {
     title: `Loss against ${axis}`,
     subtitle: "Means over seeds with intervals",
@@ -184,17 +213,23 @@ export function axisFigure(cells: readonly Cell[], axis: string, colors: Colors)
 }
 
 /** One line for each schedule and each combination of the other axes. */
-function axisSeries(cells: readonly Cell[], axis: string, colors: Colors): Series[] {
+function axisSeries(
+  cells: readonly Cell[],
+  axis: string,
+  value: (cell: Cell) => Cell["loss"],
+  colors: Colors,
+): Series[] {
   const other = ({ labels }: Cell) => Object.entries(labels).filter(([name]) => name !== axis);
   const groups = groupBy(cells, (cell) => JSON.stringify([cell.schedule, other(cell)]));
   return [...groups.values()].flatMap((group, i): Series[] => {
-    const sorted = group.filter((cell) => cell.loss).sort((a, b) => Number(a.labels[axis]) - Number(b.labels[axis]));
+    const sorted = group.filter(value).sort((a, b) => Number(a.labels[axis]) - Number(b.labels[axis]));
+    if (sorted.length === 0) return [];
     const name = [group[0]!.schedule, ...other(group[0]!).map(([, label]) => label)].join(" ");
     // With one schedule its lines are told apart by the other axes.
     const color = groups.size > colors.size ? palette[i % palette.length]! : colors.get(group[0]!.schedule)!;
     const at = (cell: Cell) => Number(cell.labels[axis]);
-    const points = sorted.map((cell): Point => [at(cell), cell.loss!.mean]);
-    const intervals = sorted.map((cell) => [at(cell), cell.loss!.low, cell.loss!.high] as const);
+    const points = sorted.map((cell): Point => [at(cell), value(cell)!.mean]);
+    const intervals = sorted.map((cell) => [at(cell), value(cell)!.low, value(cell)!.high] as const);
     return [
       { name, points, color, width: 1.6 },
       { name: "", points, intervals, color, style: "dots", legend: false },

@@ -1,5 +1,6 @@
 import type { Cell, CellComparison, Comparisons } from "../study/comparisons.ts";
 import { compareCells } from "../study/comparisons.ts";
+import { groupBy } from "../study/group.ts";
 import { checkMethod, type MethodFinding } from "../study/method.ts";
 import type { StudyPlan } from "../study/plan.ts";
 import type { ResultRow, StudyResults } from "../study/results.ts";
@@ -45,29 +46,46 @@ function figuresOf(plan: StudyPlan, { curves }: StudyResults, cells: readonly Ce
   const colors = colorsOf(plan);
   const { tokensPerStep } = plan.shapes[0]!;
   const axes = Object.keys(plan.spec.axes).filter((axis) => cells.some((cell) => axis in cell.labels));
-  const all: [name: string, figure: Figure | null, caption: string][] = [
+  const own = distinctCells(cells);
+  const byAxis = axes.map((axis) => [`axis-${axis}`, axisFigure(cells, axis, colors), ""] as const);
+  // At one budget everything stands at one place: the axes say more.
+  const spread = new Set(cells.map((cell) => cell.budget)).size > 1 || byAxis.every(([, figure]) => figure === null);
+  const all: readonly (readonly [name: string, figure: Figure | null, caption: string])[] = [
     [
       "curves",
       curvesFigure(curves, tokensPerStep, colors),
       "Between the ends of segments the loss is measured at regular steps. The learning rate stands below on the same axis.",
     ],
-    ["budgets", budgetFigure(cells, tokensPerStep, colors), ""],
+    ["budgets", spread ? budgetFigure(own, tokensPerStep, colors) : null, ""],
     [
       "compute",
-      computeFigure(cells, colors),
+      spread ? computeFigure(own, colors) : null,
       "The same losses against what was trained for them. Which schedule looks better can depend on the meaning of compute.",
     ],
     [
       "gain",
-      gainFigure(cells, tokensPerStep, colors),
+      spread ? gainFigure(own, tokensPerStep, colors) : null,
       "The control goes on at the constant rate over the same data; what it gains by itself is no merit of the decay.",
     ],
-    ...axes.map((axis): [string, Figure | null, string] => [`axis-${axis}`, axisFigure(cells, axis, colors), ""]),
+    ...byAxis,
   ];
   const drawn = all.flatMap(([name, figure, caption]) =>
     figure === null ? [] : [[name.replaceAll(/[^\w-]+/g, "-"), { svg: svgFigure(figure), caption }] as const],
   );
   return Object.fromEntries(drawn);
+}
+
+/** Cells of the same weights under different labels, which do not concern them, as one without those labels. */
+function distinctCells(cells: readonly Cell[]): Cell[] {
+  const same = groupBy(cells, ({ schedule, budget, rows }) =>
+    JSON.stringify([schedule, budget, rows.map((row) => row.state)]),
+  );
+  return [...same.values()].map(([first, ...others]) => {
+    const common = Object.entries(first!.labels).filter(([axis, label]) =>
+      others.every((cell) => cell.labels[axis] === label),
+    );
+    return { ...first!, labels: Object.fromEntries(common) };
+  });
 }
 
 const nats = (value: number | null | undefined, digits = 4): string =>
@@ -150,7 +168,10 @@ function comparisonCells(c: CellComparison): string[] {
 function reportText(plan: StudyPlan, { cells, compared, identical }: Comparisons): string {
   const numeric = (titles: readonly string[], words: number) =>
     titles.map((title, i) => ({ title, align: i < words ? ("left" as const) : ("right" as const) }));
-  const parts = [`${plan.spec.name} (${plan.spec.kind})`, formatTable(numeric(cellColumns, 2), cells.map(cellCells))];
+  const parts = [
+    `${plan.spec.name} (${plan.spec.kind})`,
+    formatTable(numeric(cellColumns, 2), distinctCells(cells).map(cellCells)),
+  ];
   if (compared.length > 0) parts.push(formatTable(numeric(comparisonColumns, 2), compared.map(comparisonCells)));
   if (identical.length > 0) parts.push(`left out, the same weights by construction: ${identical.join("; ")}`);
   return parts.join("\n\n");
@@ -169,10 +190,14 @@ function page(
   csv: string,
 ): string {
   const { spec } = plan;
+  const cells = distinctCells(comparisons.cells);
+  const named = (wanted: (name: string) => boolean) => Object.entries(figures).filter(([name]) => wanted(name));
+  const isAxis = (name: string) => name.startsWith("axis-");
+  const losses = figures.budgets ? [figures.budgets] : named(isAxis).map(([, figure]) => figure);
   const missing = rows.filter((row) => row.loss === null && !row.control).length;
   const head = `<p>${escapeHtml(spec.question)}</p>\n<p>${standing(spec.kind, findings)}</p>${
     missing > 0
-      ? `\n<p><strong>${missing} of ${rows.length} losses are missing:</strong> not trained yet, or diverged.</p>`
+      ? `\n<p><strong>${missing} of ${rows.filter((row) => !row.control).length} losses are missing:</strong> not trained yet, or diverged.</p>`
       : ""
   }`;
   const sections: Section[] = [
@@ -181,19 +206,19 @@ function page(
       .map(({ svg, caption }) => ({ title: "Curves", body: figureHtml(svg, caption) })),
     {
       title: "Losses",
-      body: `${figureHtml(figures.budgets!.svg)}\n${tableHtml(columns(cellColumns, 2), comparisons.cells.map(cellCells))}\n<p class="faint">Loss and gain in nats per token, mean over seeds with the ${percent(1 - spec.alpha)} interval of Student's t. Files: ${downloadLink(`${spec.name}.csv`, "text/csv", csv)}.</p>`,
+      body: `${losses.map(({ svg }) => figureHtml(svg)).join("\n")}\n${tableHtml(columns(cellColumns, 2), cells.map(cellCells))}\n<p class="faint">Loss and gain in nats per token, mean over seeds with the ${percent(1 - spec.alpha)} interval of Student's t. Files: ${downloadLink(`${spec.name}.csv`, "text/csv", csv)}.</p>`,
     },
     comparisonSection(plan, comparisons),
     {
       title: "Compute",
-      body: `${figureHtml(figures.compute!.svg, figures.compute!.caption)}\n${sharingText(plan)}\n${dataTable(comparisons.cells)}`,
+      body: `${figures.compute ? `${figureHtml(figures.compute.svg, figures.compute.caption)}\n` : ""}${sharingText(plan)}\n${dataTable(cells)}`,
     },
-    ...Object.entries(figures)
-      .filter(([name]) => name === "gain" || name.startsWith("axis-"))
-      .map(([name, { svg, caption }]) => ({
+    ...named((name) => name === "gain" || (isAxis(name) && figures.budgets !== undefined)).map(
+      ([name, { svg, caption }]) => ({
         title: name === "gain" ? "What the decay gains" : `By ${name.slice(5)}`,
         body: figureHtml(svg, caption),
-      })),
+      }),
+    ),
     ...(tuned ? [tuningSection(tuned)] : []),
     { title: "Method", body: methodList(findings) },
   ];
