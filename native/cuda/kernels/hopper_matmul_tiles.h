@@ -72,7 +72,8 @@ constexpr double epilogue_clocks(const Tile& t, bool half) {
 /**
  * One plan with its cost. The block with the most tiles is the last to finish. A step takes as long as its products or
  * its bytes from L2; a cooperative tile adds its epilogue, a ping-pong one hides it behind the other warpgroup's
- * products if these last longer. Slices as in matmul::costed.
+ * products if these last longer. Slices are read by a second kernel, from L2 or from memory if they are many, which
+ * reads and writes C.
  */
 inline Plan costed(const Shape& s, const Target& target, int row, int cluster, int splits, bool half) {
   constexpr double kStart = 2500, kLaunch = 5000, kMemoryBytes = 16, kProducts = 2048;
@@ -94,8 +95,8 @@ inline Plan costed(const Shape& s, const Target& target, int row, int cluster, i
   const double rest = epilogue_clocks(t, half && p.splits == 1);
   p.clocks = kStart + (t.ping_pong ? most * std::max(sum, (sum + rest) / 2) + rest : most * (sum + rest));
   const int64_t slices = slice_bytes(s, p.splits);
-  const double pace = slices <= kStayInL2 ? kL2Bytes : kMemoryBytes;
-  if (p.splits > 1) p.clocks += kLaunch + static_cast<double>(2 * slices) / (pace * target.multiprocessors);
+  const double pace = (slices <= kStayInL2 ? kL2Bytes : kMemoryBytes) * target.multiprocessors;
+  if (p.splits > 1) p.clocks += kLaunch + static_cast<double>(slices + 8 * s.m * s.n) / pace;
   p.efficiency = static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k) /
                  (p.clocks * kProducts * target.multiprocessors);
   return p;
