@@ -176,6 +176,11 @@ void* map_shared(const void* pointer, unsigned rank) {
   return other.shared + offset;
 }
 
+int take_ticket(int* counter) {
+  if (machine->random() % 4 == 0) machine->yield();
+  return (*counter)++;
+}
+
 void wait_for_turn(const int* counter, int turn) {
   if (sabotage.hits(Sabotage::Kind::Turn)) return;
   wait_for("a turn among blocks", [counter, turn] { return *counter == turn; });

@@ -33,7 +33,8 @@ unsigned cluster_size();
 /** The same place in the shared memory of another block of the cluster. */
 void* map_shared(const void* pointer, unsigned rank);
 
-/** A counter in global memory by which blocks take turns. */
+/** Counters in global memory: blocks take tickets of one, or turns by one. */
+int take_ticket(int* counter);
 void wait_for_turn(const int* counter, int turn);
 void pass_turn(int* counter, int turn);
 

@@ -194,11 +194,11 @@ void launch_attention(Stream& stream, const bf16* qkv, bf16* y, float* lse, cons
 
 /** The tensor-core kernel of this device and head dim, if there is one. A scale below zero would turn maxima into
  * minima. */
-bool attention_by_mma(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
-                      const AttentionShape& shape) {
+bool attention_by_mma(const Context& ctx, const bf16* qkv, bf16* y, float* lse, const AttentionShape& shape) {
+  Stream& stream = ctx.stream;
   if (!is_aligned(qkv, 16) || !is_aligned(y, 16) || !(shape.scale > 0)) return false;
-  if (on_hopper(target, shape)) {
-    hopper_attention(stream, target, qkv, y, lse, shape);
+  if (on_hopper(ctx.target, shape)) {
+    hopper_attention(stream, ctx.target, qkv, y, lse, ctx.workspace, shape);
     return true;
   }
   switch (shape.head_dim) {
@@ -220,9 +220,11 @@ void attention(const ops::Attention& p, Context& ctx) {
   auto* lse = p.lse.as<float>();
   if (p.qkv.dtype == DType::F32)
     fma::attention(ctx.stream, p.qkv.as<const float>(), p.y.as<float>(), lse, shape);
-  else if (!attention_by_mma(ctx.stream, ctx.target, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape))
+  else if (!attention_by_mma(ctx, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape))
     fma::attention(ctx.stream, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape);
 }
-size_t attention_workspace(const ops::Attention&, const Target&) { return 0; }
+size_t attention_workspace(const ops::Attention& p, const Target& target) {
+  return p.qkv.dtype == DType::BF16 && on_hopper(target, attention_shape(p)) ? kHopperForwardWorkspace : 0;
+}
 
 }  // namespace thalweg::cuda

@@ -10,9 +10,10 @@ inline bool on_hopper(const Target& target, const AttentionShape& shape) {
   return target.capability == 90 && has_hopper_attention(shape.head_dim) && shape.scale > 0;
 }
 
-/** All operands 16-byte aligned. Errors: BAD_TENSOR_MAP. */
-void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+/** All operands 16-byte aligned; `workspace` of kHopperForwardWorkspace bytes. Errors: BAD_TENSOR_MAP. */
+void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, std::byte* workspace,
                       const AttentionShape& shape);
+constexpr size_t kHopperForwardWorkspace = sizeof(int);
 
 /** The same, from the row statistics that attention_backward.cu made and `workspace` of hopper_backward_workspace. */
 void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,

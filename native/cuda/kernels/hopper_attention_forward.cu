@@ -2,6 +2,7 @@
 #include "native/cuda/kernels/hopper_attention_operands.cuh"
 #include "native/cuda/kernels/hopper_ring.cuh"
 #include "native/cuda/ptx/math.h"
+#include "native/cuda/ptx/turn.h"
 
 /**
  * attention on sm_90a: y = softmax(scale q k^T) v per query head, causal, over packed rows, and each row's log-sum-exp
@@ -15,10 +16,11 @@
  *   warpgroup 1   S4 |softmax 4| S3 O4 |softmax 3| S2 O3 |softmax 2| ...
  *   warpgroup 2        S4 |softmax 4| S3 O4 |softmax 3| S2 O3 | ...
  *
- * S = Q K^T of the next tile and O += P V of this one are in flight while ... the softmax of the next waits only for S;
- * and the warpgroups take turns at the tensor cores, so one's exponentials run under another's products. P never leaves
- * its registers: S's accumulators are the A operand of P V. Blocks are persistent: the next tile's first keys are
- * loaded while this one's result is stored.
+ * S = Q K^T of the next tile and O += P V of this one are issued together, and the softmax waits for S only: it runs
+ * under P V. Warpgroups take turns at the tensor cores, so it also runs under the others' products. P never leaves its
+ * registers: S's accumulators are the A operand of P V. Blocks are persistent: the next tile's first keys are loaded
+ * while this one's result is stored. Which block gets which tile is settled by tickets as they become free, longest
+ * tiles first (HopperTileOrder); the bits do not depend on it.
  */
 namespace thalweg::cuda {
 
@@ -35,9 +37,10 @@ struct ForwardShared {
   HeadTile<kTiles.step, D> keys[kSlots], values[kSlots];
   Ring<kSlots> key_ring, value_ring;
   Ring<1> query_ring;
+  int tile;  // comes with the queries: whose they are; past the last one when there are no more
 };
 
-/** The tile of a turn: its first query, and how many tiles of keys it sees. */
+/** A tile of queries: its first query, and how many tiles of keys it sees. */
 struct ForwardTile {
   int first, head, sequence, key_tiles;
 
@@ -53,15 +56,14 @@ struct ForwardTile {
 /** One thread loads everything, as slots become free. */
 template <int D>
 DEVICE void produce(ForwardShared<D>& shared, const TensorMap& qkv, const AttentionShape& shape,
-                    const HopperTileOrder& order) {
+                    const HopperTileOrder& order, int* tickets) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   RingPlace<kSlots> place;
   RingPlace<1> query_place;
-  const int blocks = static_cast<int>(gridDim.x);
+  int next = 0;
   NO_UNROLL
-  for (int round = 0; round * blocks < order.count(); round++) {
-    const int i = HopperTileOrder::turn(round, static_cast<int>(blockIdx.x), blocks);
-    if (i >= order.count()) continue;
+  for (int i = static_cast<int>(blockIdx.x); i < order.count(); i = next) {
+    next = static_cast<int>(gridDim.x) + take_ticket(tickets);  // on its way while this tile is loaded
     const auto tile = ForwardTile::of<D>(order, i, shape.seq);
     const int kv = tile.head / shape.group();
     NO_UNROLL
@@ -69,7 +71,9 @@ DEVICE void produce(ForwardShared<D>& shared, const TensorMap& qkv, const Attent
       uint64_t* full = shared.key_ring.fill(place, HeadTile<kTiles.step, D>::kBytes);
       load_rows(shared.keys[place.slot], qkv, full, shape.heads + kv, j * kTiles.step, tile.sequence);
       if (j == tile.key_tiles - 1) {
-        full = shared.query_ring.fill(query_place, sizeof shared.queries);
+        shared.query_ring.wait_empty(query_place);
+        shared.tile = i;
+        full = shared.query_ring.expect(query_place, sizeof shared.queries);
         for (int w = 0; w < kTiles.warpgroups; w++)
           load_rows(shared.queries[w], qkv, full, tile.head, tile.first + 64 * w, tile.sequence);
         query_place.advance();
@@ -79,6 +83,9 @@ DEVICE void produce(ForwardShared<D>& shared, const TensorMap& qkv, const Attent
                 tile.sequence);
     }
   }
+  shared.query_ring.wait_empty(query_place);
+  shared.tile = order.count();
+  mbarrier_arrive(&shared.query_ring.full[0]);
 }
 
 /** The warpgroups' turns at the tensor cores: named barrier 1 + w opens the turn of warpgroup w. The numbers must be
@@ -262,13 +269,12 @@ DEVICE void consume(ForwardShared<D>& shared, const TensorMap& y, float* lse, co
   const int w = static_cast<int>(shuffle_from(static_cast<uint32_t>(threadIdx.x) / 128, 0)) - 1;  // the same in a warp
   RingPlace<kSlots> place;
   RingPlace<1> query_place;
-  const int blocks = static_cast<int>(gridDim.x);
   if (w == kTiles.warpgroups - 1) Turns<kTiles.warpgroups>::pass(w);
-  for (int round = 0; round * blocks < order.count(); round++) {
-    const int i = HopperTileOrder::turn(round, static_cast<int>(blockIdx.x), blocks);
-    if (i >= order.count()) continue;
+  NO_UNROLL
+  for (;; query_place.advance()) {
     shared.query_ring.wait_full(query_place);
-    query_place.advance();
+    const int i = shared.tile;
+    if (i >= order.count()) break;
     attend<D>(shared, y, lse, shape, ForwardTile::of<D>(order, i, shape.seq), w, place);
   }
 }
@@ -276,7 +282,7 @@ DEVICE void consume(ForwardShared<D>& shared, const TensorMap& y, float* lse, co
 template <int D>
 __global__ void __launch_bounds__(hopper_forward_tiles(D).threads(), 1)
     hopper_attention_kernel(const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap y, float* lse,
-                            AttentionShape shape, HopperTileOrder order) {
+                            AttentionShape shape, HopperTileOrder order, int* tickets) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   auto& shared = shared_memory<ForwardShared<D>>();
   if (threadIdx.x == 0) {
@@ -288,7 +294,7 @@ __global__ void __launch_bounds__(hopper_forward_tiles(D).threads(), 1)
   sync_threads();
   if (threadIdx.x < 128) {
     release_registers<kTiles.producer_registers>();
-    if (threadIdx.x == 0) produce<D>(shared, qkv, shape, order);
+    if (threadIdx.x == 0) produce<D>(shared, qkv, shape, order, tickets);
   } else {
     claim_registers<kTiles.consumer_registers>();
     consume<D>(shared, y, lse, shape, order);
@@ -296,27 +302,28 @@ __global__ void __launch_bounds__(hopper_forward_tiles(D).threads(), 1)
 }
 
 template <int D>
-void launch_forward(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+void launch_forward(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, int* tickets,
                     const AttentionShape& shape) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   const auto order = HopperTileOrder::of(static_cast<int>(ceil_div(shape.seq, kTiles.rows())), shape.seq, D,
                                          shape.heads, shape.kv_heads, shape.batch);
   const int blocks = order.count() < target.multiprocessors ? order.count() : target.multiprocessors;
-  launch(
-      stream, hopper_attention_kernel<D>,
-      GridShape{
-          {static_cast<unsigned>(blocks), 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(ForwardShared<D>)},
-      head_boxes(qkv, shape, shape.heads + 2 * shape.kv_heads), head_boxes(y, shape, shape.heads), lse, shape, order);
+  const GridShape grid{
+      {static_cast<unsigned>(blocks), 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(ForwardShared<D>)};
+  stream.fill_bytes(tickets, 0, sizeof *tickets);
+  launch(stream, hopper_attention_kernel<D>, grid, head_boxes(qkv, shape, shape.heads + 2 * shape.kv_heads),
+         head_boxes(y, shape, shape.heads), lse, shape, order, tickets);
 }
 
 }  // namespace
 
-void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, std::byte* workspace,
                       const AttentionShape& shape) {
+  auto* tickets = reinterpret_cast<int*>(workspace);
   switch (shape.head_dim) {
 #define THALWEG_CASE(D) \
   case D:               \
-    return launch_forward<D>(stream, target, qkv, y, lse, shape);
+    return launch_forward<D>(stream, target, qkv, y, lse, tickets, shape);
     THALWEG_HOPPER_HEAD_DIMS(THALWEG_CASE)
 #undef THALWEG_CASE
   }

@@ -27,7 +27,7 @@ struct HopperTiles {
  */
 HOST_DEVICE constexpr HopperTiles hopper_forward_tiles(int head_dim) {
   if (head_dim <= 64) return {3, 128, 32, 160};
-  return {2, 128, 24, 240};
+  return {2, 128, 32, 240};
 }
 
 /** Backward: a block owns 128 keys, 64 a warpgroup, and streams queries past them. */
@@ -67,11 +67,6 @@ struct HopperTileOrder {
     const int width = (pairs - first < section ? pairs - first : section) * group;
     const int pair = first + rest % width / group;
     return {tiles - 1 - rest / width, pair % kv_heads * group + rest % group, pair / kv_heads};
-  }
-  /** What block `block` of `blocks` does in its round-th turn; may be >= count(). Back and forth, so that blocks which
-   * got the longer tiles of one round get the shorter ones of the next. */
-  static HOST_DEVICE int turn(int round, int block, int blocks) {
-    return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
   }
 };
 

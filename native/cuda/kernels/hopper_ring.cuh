@@ -31,12 +31,16 @@ struct Ring {
       mbarrier_init(&empty[i], releases);
     }
   }
-  /** The producer's: waits until the slot is free (at first it is) and says how much will come. Returns the barrier of
-   * the loads. */
-  DEVICE uint64_t* fill(const RingPlace<Slots>& place, uint32_t bytes) {
-    mbarrier_wait(&empty[place.slot], place.parity ^ 1);
+  /** The producer's: at first all slots are free. */
+  DEVICE void wait_empty(const RingPlace<Slots>& place) { mbarrier_wait(&empty[place.slot], place.parity ^ 1); }
+  /** Says how much will come. Returns the barrier of the loads. */
+  DEVICE uint64_t* expect(const RingPlace<Slots>& place, uint32_t bytes) {
     mbarrier_arrive_expect(&full[place.slot], bytes);
     return &full[place.slot];
+  }
+  DEVICE uint64_t* fill(const RingPlace<Slots>& place, uint32_t bytes) {
+    wait_empty(place);
+    return expect(place, bytes);
   }
   DEVICE void wait_full(const RingPlace<Slots>& place) { mbarrier_wait(&full[place.slot], place.parity); }
   /** One arrival per warp: a warp's wgmma_wait says nothing of the other warps' products. */

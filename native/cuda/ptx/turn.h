@@ -1,8 +1,19 @@
 #pragma once
 #include "native/cuda/ptx/thread.h"
 
-/** Blocks that take turns: a counter in global memory says how many have had theirs. One thread of a block calls. */
+/** Counters in global memory by which blocks take turns, or share out work. One thread of a block calls. */
 namespace thalweg::cuda {
+
+/** The counter, which then is one more: nobody gets the same number. */
+DEVICE int take_ticket(int* counter) {
+#if defined(__CUDACC__)
+  int ticket;
+  asm volatile("atom.relaxed.gpu.global.add.s32 %0, [%1], 1;" : "=r"(ticket) : "l"(counter) : "memory");
+  return ticket;
+#else
+  return simt::take_ticket(counter);
+#endif
+}
 
 /** Waits until the counter is `turn`; what the threads before wrote is then seen, by TMA too. The blocks waited for
  * must run or have run: give turns in the order of blockIdx, in which blocks start. */

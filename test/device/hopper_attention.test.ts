@@ -1,0 +1,75 @@
+/**
+ * The attention of compute capability 9.0 in whole models: device `simt` plays a GPU of 9.0, so head dims 48, 64 and 128 in
+ * bf16 take the sm_90a kernels. test/native/cuda holds the kernels themselves against float64.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import anyTest from "ava";
+import { Engine, planMemory, type TensorData } from "../../ts/engine/engine.ts";
+import { buildModule } from "../../ts/model/build.ts";
+import { llamaConfig } from "../../ts/model/presets.ts";
+import { adamDefaults, adamScalars, adamw } from "../../ts/optim/adamw.ts";
+import { randomBatch } from "../../ts/train/benchmark.ts";
+import { initializeWeights, playIntegers } from "../../ts/train/module_machine.ts";
+
+const addon = join(import.meta.dirname, "../../out/native/Release/thalweg_simt_addon.node");
+process.env.THALWEG_NATIVE = addon; // taken when the first engine is made
+// `npm test` always builds it; a single test file can be run without.
+const test = existsSync(addon) ? anyTest : anyTest.skip;
+
+const [vocab, batch, length] = [61, 1, 200]; // more positions than one tile of queries or keys has
+
+const build = (headDim: number, precision: "f32" | "bf16") =>
+  buildModule(llamaConfig({ vocab, dim: 64, layers: 1, heads: 4, kvHeads: 2, headDim, ffn: 96, maxLength: length }), {
+    precision,
+    microBatch: batch,
+    length,
+    kinds: ["accumulate"],
+    update: adamw(),
+    headChunkRows: 200,
+  });
+
+/** Loss and every gradient of one micro-batch. */
+async function gradients(device: "cpu" | "simt", headDim: number): Promise<Map<string, TensorData>> {
+  await using engine = await Engine.create({ device });
+  const built = build(headDim, "bf16");
+  const module = await engine.load(built.spec);
+  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
+  await initializeWeights(module, built.parameters, 5);
+  const { tokens, targets } = randomBatch(vocab, batch, length, 3, 0);
+  const scalars = adamScalars({ ...adamDefaults, step: 0, lr: 1e-2, lossScale: 1 / tokens.length });
+  const inputs = { "io/tokens": tokens, "io/targets": targets };
+  await module.play([{ program: "accumulate", inputs, scalars, integers: playIntegers({ firstMicroBatch: 1 }) }]);
+  const found = new Map<string, TensorData>([["loss", await module.read("out/loss")]]);
+  for (const p of built.parameters) found.set(p.name, await module.read(`grad/${p.name}`));
+  return found;
+}
+
+function relativeError(got: TensorData, want: TensorData): number {
+  let [error, norm] = [0, 0];
+  want.forEach((w, i) => {
+    error += (got[i]! - w) ** 2;
+    norm += w * w;
+  });
+  return Math.sqrt(error / norm);
+}
+
+for (const headDim of [48, 64, 128])
+  test(`head dim ${headDim}: loss and every gradient through the sm_90a attention equal the CPU's`, async (t) => {
+    const want = await gradients("cpu", headDim);
+    const got = await gradients("simt", headDim);
+    for (const [name, values] of want) {
+      // Every activation is rounded to 2^-9, and one that falls on the other side of a boundary moves by 2^-8 through a layer.
+      const error = relativeError(got.get(name)!, values);
+      t.true(error <= 3e-2, `${name}: relative error ${error.toExponential(1)}`);
+    }
+  });
+
+test("the fp32 sums of dQ are in the plan of memory where those kernels run, and nowhere else", (t) => {
+  const sums = batch * 4 * 256 * 64 * 4; // sequences, heads, positions in whole tiles, head dim, bytes
+  const plan = (headDim: number, precision: "f32" | "bf16") =>
+    planMemory(build(headDim, precision).spec, { device: "simt" }).workspaceBytes;
+  t.true(plan(64, "bf16") >= sums);
+  t.true(plan(64, "f32") < sums);
+  t.true(plan(80, "bf16") < sums, "head dim 80 has no such kernel");
+});
