@@ -80,7 +80,7 @@ class Consumer {
   /** The addend's slots are this warpgroup's too: they must be full before the other looks at the ring. */
   DEVICE void pass_turn() {
     Ring<T.stages> ahead = ring_;
-    if (problem_.addend)
+    if (problem_.addend && P::kTurnAfterAddend)
       for (int step = 0; step < T.addend_steps(); step++, ahead.advance())
         P::await_full(&shared_.full[ahead.slot], ahead.phase);
     if (lane_index() == 0) mbarrier_arrive(&shared_.turns[1 - group_]);

@@ -22,6 +22,7 @@ struct Protocol {
   /** The first time round slots are free: the phase before the first counts as over. */
   static DEVICE void await_empty(uint64_t* empty, uint32_t phase) { mbarrier_wait(empty, phase ^ 1); }
   static DEVICE void await_turn(uint64_t* turn, uint32_t phase) { mbarrier_wait(turn, phase); }
+  static constexpr bool kTurnAfterAddend = true;  // a turn ends when the addend's slots are full too
   static DEVICE void show_barriers() { mbarrier_init_fence(); }
   static DEVICE void expect(uint64_t* full, int panels) {
     mbarrier_arrive_expect(full, static_cast<uint32_t>(panels * kPanelBytes));

@@ -1,6 +1,7 @@
 #include <set>
 
 #include "native/cuda/kernels/matmul_operand.cuh"
+#include "test/native/bench/paper.h"
 #include "test/native/check.h"
 #include "test/native/reference.h"
 
@@ -15,25 +16,14 @@ using cuda::Target;
 /** A100, RTX 3090, RTX 4090, H200, B200, RTX 5090. */
 const std::vector<Target> kGpus = {{80, 108, 0}, {86, 82, 0}, {89, 128, 0}, {90, 132, 0}, {100, 148, 0}, {120, 170, 0}};
 
-/** The matrices of the paper's models, [n, k], by width and width of the MLP; 32000 tokens of vocabulary. */
-std::vector<std::pair<int64_t, int64_t>> weights_of(int64_t dim, int64_t ffn) {
-  return {{3 * dim, dim}, {dim, dim}, {2 * ffn, dim}, {dim, ffn}, {32000, dim}};
-}
-struct Model {
-  const char* name;
-  int64_t dim, ffn;
-};
-const std::vector<Model> kModels = {
-    {"0.1B", 768, 3072}, {"0.3B", 1024, 2048}, {"0.6B", 1536, 6144}, {"1.2B", 2048, 8192}};
-
+/** body(model, shape) for the three forms of every matrix of the paper's models, `rows` rows at a time. */
 template <class Body>
 void each_product(int64_t rows, Body body) {
-  for (const Model& model : kModels)
-    for (const auto& [n, k] : weights_of(model.dim, model.ffn)) {
-      body(model.name, Shape{rows, n, k, false});
-      body(model.name, Shape{rows, k, n, false});
-      body(model.name, Shape{n, k, rows, false});
-    }
+  bench::each_paper_product([&](const char* model, const char*, int64_t, int64_t n, int64_t k) {
+    body(model, Shape{rows, n, k, false});
+    body(model, Shape{rows, k, n, false});
+    body(model, Shape{n, k, rows, false});
+  });
 }
 
 /** Eight accesses of 16 bytes that the hardware makes together must lie in eight groups of banks: no two a multiple of

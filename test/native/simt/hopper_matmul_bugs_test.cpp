@@ -103,6 +103,9 @@ struct NoStoreWait : Protocol {
 struct NoTurn : Protocol {
   static void await_turn(uint64_t*, uint32_t) {}
 };
+struct TurnBeforeAddend : Protocol {
+  static constexpr bool kTurnAfterAddend = false;
+};
 /** Ping-pong: a warpgroup reads the other's slots. */
 struct NotSkipped : Protocol {
   static constexpr bool kTakesTurns = false;
@@ -165,6 +168,7 @@ TEST("slabs written too early, stored too early or left behind are caught") {
 
 TEST("warpgroups that do not keep their turns are caught") {
   caught<NoTurn, 1>("no turns", "", 1, false);
+  caught<TurnBeforeAddend, 1>("the turn passed before the addend came", "", 1, true);
   caught<NotSkipped, 1>("the other's slots not passed over");
 }
 
