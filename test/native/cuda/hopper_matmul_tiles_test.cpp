@@ -37,6 +37,8 @@ TEST("every tile fits a multiprocessor of sm_90: shared memory, registers, panel
     const int sums = t.rows() / 64 * t.n / 2;  // fp32 a thread
     CHECK(sums <= 192, t.m, " x ", t.n, ": ", sums, " sums a thread leave too few registers of 240");
     CHECK(t.addend_columns() * t.panels_m() * hopper::kPanelBytes <= t.stage_bytes(), "the addend's slot");
+    CHECK(t.stages > t.addend_steps(),
+          "a turn ends when the addend is there, with the last slot of the sum still held");
     CHECK(t.addend_steps() * t.addend_columns() >= t.panels_n(), "the addend's columns");
   }
 }
