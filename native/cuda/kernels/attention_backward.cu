@@ -28,7 +28,8 @@
  *
  *   query_kernel: a block owns queries of a head and streams keys and values: S = Q K^T, dP = dy V^T, dQ += dS K.
  *
- * Tiles are copied into one of two stages while the other is used: one barrier a tile.
+ * Tiles are copied into one of two stages while the other is used: one barrier a tile. On compute capability 9.0 the
+ * head dims of hopper_attention_tiles.h go to hopper_attention_backward.cu, where turns are cheap and five products do.
  */
 namespace thalweg::cuda {
 

@@ -20,7 +20,8 @@
  * The next tile of K and V is copied into the second of two stages meanwhile: one barrier a tile. The sum of a row is
  * divided out at the end. The maximum that is subtracted need not be the true one, only near it: it moves when a row of
  * the warp outgrows it by 2^8 (so P <= 2^8, the same relative error in bf16), which after the first tiles is rare, and
- * saves rescaling O (FlashAttention-4). Tiles and their reasons: attention_tiles.h.
+ * saves rescaling O (FlashAttention-4). Tiles and their reasons: attention_tiles.h. On compute capability 9.0 the head
+ * dims of hopper_attention_tiles.h go to hopper_attention_forward.cu.
  */
 namespace thalweg::cuda {
 
