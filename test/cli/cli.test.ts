@@ -9,8 +9,14 @@ const main = join(root, "ts/cli/main.ts");
 
 /** Runs `thalweg ARGS` from the sources. */
 function thalweg(...args: string[]) {
+  return thalwegReading("", ...args);
+}
+
+/** The same with something on standard input. */
+function thalwegReading(input: string, ...args: string[]) {
   const r = spawnSync(process.execPath, ["--import=tsx", main, ...args], {
     cwd: root,
+    input,
     encoding: "utf8",
     env: { ...process.env, NO_COLOR: "1" },
   });
@@ -31,6 +37,15 @@ test("an unknown command is answered with the nearest name and exit 2", (t) => {
   const { code, err } = thalweg("trian", "configs/quickstart.yaml");
   t.is(code, 2);
   t.regex(err, /train/);
+});
+
+test("data prepare - reads standard input", (t) => {
+  const text = ["one", "two", "three"].map((word) => `${JSON.stringify({ text: word })}\n`).join("");
+  const output = join(folder, "stdin");
+  const asked = ["data", "prepare", "-", "--out", output, "--tokenizer", "bytes", "--validation", "0", "--json"];
+  const { code, out, err } = thalwegReading(text, ...asked);
+  t.is(code, 0, err);
+  t.is((JSON.parse(out) as { train: { documents: number } }).train.documents, 3);
 });
 
 test("an unknown option stops a command before it starts", (t) => {

@@ -3,6 +3,9 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
+/** Another name of standard input, for commands that read files. */
+export const standardInputPath = "/dev/stdin";
+
 /** Makes what was written to a file or directory survive a loss of power. */
 export async function syncPath(path: string): Promise<void> {
   const handle = await open(path, "r");

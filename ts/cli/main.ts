@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { exitCodeOf } from "../base/errors.ts";
+import { standardInputPath } from "../base/files.ts";
 import { commands } from "./commands/index.ts";
 import { topLevelHelp, usage } from "./help.ts";
 import { print, printError } from "./output.ts";
@@ -10,7 +11,8 @@ let started = false;
 
 async function parser(args: readonly string[]) {
   const { default: yargs } = await import("yargs");
-  const y = yargs(args)
+  // Yargs drops a lone "-" among several positionals.
+  const y = yargs(args.map((arg) => (arg === "-" ? standardInputPath : arg)))
     .scriptName("thalweg")
     .usage(usage)
     .version(version())

@@ -153,6 +153,12 @@ function isParameterMatch(text: string): boolean {
   }
 }
 
+/**
+ * Upper bounds of the entropy classes, in nats: certain tokens, then choices of about 2, 4 and 8 equally likely ones (the
+ * bounds lie between them), and one class more for what is above.
+ */
+export const defaultEntropyBounds: readonly number[] = [0, 1, 1.75, 2.4];
+
 const evaluation = z.strictObject({
   every: count.default(100).describe("Steps between validation losses; 0 for none."),
   sequences: atLeastOne.default(64).describe("Number of fixed validation sequences."),
@@ -160,6 +166,13 @@ const evaluation = z.strictObject({
     .default(0)
     .describe("Validation sequences passed over first: peaks are tuned on one part, results measured on another."),
   atDecays: z.boolean().default(true).describe("Also evaluate before and after each decay."),
+  entropyBounds: z
+    .array(z.number().nonnegative())
+    .default([...defaultEntropyBounds])
+    .refine((bounds) => bounds.every((bound, i) => i === 0 || bound > bounds[i - 1]!), "must rise")
+    .describe(
+      "Upper bounds (nats) of the classes of true entropy by which the loss on generated data is split: certain tokens, then choices of about 2, 4, 8 and more.",
+    ),
 });
 
 const checkpoints = z.strictObject({

@@ -21,6 +21,8 @@ export interface Batch {
   readonly position: number;
   /** Tokens consumed of the block after those; 0 unless blocks are sliced. */
   readonly offset: number;
+  /** True entropy in nats of each target, in validation sets of data that know it. */
+  readonly entropies?: Float32Array;
 }
 
 export interface LoaderOptions {
@@ -175,7 +177,8 @@ export async function* fixedBatches(
   for (let first = skip; first < end; first += batch) {
     const count = Math.min(batch, end - first);
     const rows = Array.from({ length: count }, (_, i) => ({ dataset, start: permutation.permute(first + i) * length }));
-    yield await readSequences(reader, rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
+    const read = await readSequences(reader, rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
+    yield dataset.hasEntropy ? { ...read, entropies: await readEntropies(rows, batch, length) } : read;
   }
 }
 
@@ -195,6 +198,13 @@ async function readSequences(
   const targets = new Int32Array(sequences * length).fill(ignoredTarget, rows.length * length);
   await reader.read(rows, length, tokens, targets);
   return { tokens, targets, sequences, length, validTokens: rows.length * length, ...after };
+}
+
+async function readEntropies(rows: readonly Row[], sequences: number, length: number): Promise<Float32Array> {
+  const entropies = new Float32Array(sequences * length);
+  for (const [row, { dataset, start }] of rows.entries())
+    await dataset.readEntropy(start + 1, length, entropies, row * length);
+  return entropies;
 }
 
 function countBlocks(dataset: Dataset, length: number): number {

@@ -2,8 +2,9 @@ import { ThalwegError } from "../base/errors.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { type Batch, fixedBatches } from "../data/loader.ts";
 import { sequencesIn } from "./datasets.ts";
+import { EntropyClasses } from "./entropy_classes.ts";
 import type { Machine } from "./machine.ts";
-import type { SetLoss } from "./records.ts";
+import type { EntropyLoss, SetLoss } from "./records.ts";
 
 /** A fixed set of sequences; the same at every call. */
 export type ValidationSet = () => AsyncIterable<Batch>;
@@ -26,22 +27,28 @@ export function validationSet(
 
 /**
  * Mean loss in nats per token over a set, summed in float64 in the set's order. Stops between batches when `signal`
- * aborts, with the signal's reason as error.
+ * aborts, with the signal's reason as error. With `entropyBounds`, data that know the entropy of their tokens have their
+ * loss split by it.
  */
 export async function evaluateLoss(
   machine: Pick<Machine, "evaluate">,
   set: ValidationSet,
   signal?: AbortSignal,
-): Promise<{ loss: number; tokens: number }> {
+  entropyBounds?: readonly number[],
+): Promise<{ loss: number; tokens: number; byEntropy?: EntropyLoss[] }> {
   let sum = 0;
   let tokens = 0;
+  const classes = entropyBounds && new EntropyClasses(entropyBounds);
   for await (const batch of set()) {
     signal?.throwIfAborted();
-    const part = await machine.evaluate(batch);
+    const known = classes && batch.entropies;
+    const part = await machine.evaluate(batch, "live", known !== undefined);
+    if (known && part.losses) classes.add(part.losses, known, batch.targets);
     sum += part.sum;
     tokens += part.count;
   }
-  return { loss: sum / Math.max(1, tokens), tokens };
+  const byEntropy = classes?.result() ?? [];
+  return { loss: sum / Math.max(1, tokens), tokens, ...(byEntropy.length > 0 ? { byEntropy } : {}) };
 }
 
 /** A validation set with its name. */
@@ -61,19 +68,21 @@ export interface SetsLoss {
   readonly sets: Record<string, SetLoss>;
 }
 
-/** Mean losses of several sets, one after the other. */
+/** Mean losses of several sets, one after the other; `entropyBounds` as for `evaluateLoss`. */
 export async function evaluateSets(
   machine: Pick<Machine, "evaluate">,
   sets: readonly NamedSet[],
   signal?: AbortSignal,
+  entropyBounds?: readonly number[],
 ): Promise<SetsLoss> {
   const found: Record<string, SetLoss> = {};
   let sum = 0;
   let tokens = 0;
   let bytes = 0;
   for (const { name, dataset, batches } of sets) {
-    const measured = await evaluateLoss(machine, batches, signal);
-    found[name] = { ...measured, bitsPerByte: bitsPerByte(dataset, measured.loss) };
+    const measured = await evaluateLoss(machine, batches, signal, entropyBounds);
+    const { byEntropy, ...mean } = measured;
+    found[name] = { ...mean, bitsPerByte: bitsPerByte(dataset, mean.loss), ...(byEntropy ? { byEntropy } : {}) };
     sum += measured.loss * measured.tokens;
     tokens += measured.tokens;
     bytes += (measured.tokens * dataset.manifest.textBytes) / dataset.tokens || Number.NaN;

@@ -1,5 +1,6 @@
 import type { DeviceChoice } from "../base/device.ts";
 import { ThalwegError } from "../base/errors.ts";
+import { defaultEntropyBounds } from "../config/schema.ts";
 import type { LoaderSource } from "../data/loader.ts";
 import { adamDefaults } from "../optim/adamw.ts";
 import { closeAll, openAll, sequencesIn, validationFolders } from "./datasets.ts";
@@ -75,7 +76,8 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
       ...source,
       batches: validationSet(source.dataset, most, length, batch, skip),
     }));
-    const measured = await evaluateSets(machine, sets, options.signal);
+    const bounds = config?.evaluation.entropyBounds ?? defaultEntropyBounds;
+    const measured = await evaluateSets(machine, sets, options.signal, bounds);
     return {
       path: pretrained.folder,
       data: folders.map(([, folder]) => folder).join(" "),

@@ -21,6 +21,8 @@ export interface LossSum {
   sum: number;
   /** Valid targets. */
   count: number;
+  /** Loss of each token in nats, where they were asked for. */
+  losses?: Float32Array;
 }
 
 /** Writes the state of one moment, while training goes on with the next. */
@@ -45,8 +47,8 @@ export interface Machine {
    * at a micro-batch, in which case nothing of it counts.
    */
   step(batch: Batch, step: number, scalars: UpdateScalars, signal: AbortSignal): Promise<StepNumbers | null>;
-  /** Losses of a batch without a gradient, under the weights or their moving average. */
-  evaluate(batch: Batch, weights?: EvaluatedWeights): Promise<LossSum>;
+  /** Losses of a batch without a gradient, under the weights or their moving average; token by token with `each`. */
+  evaluate(batch: Batch, weights?: EvaluatedWeights, each?: boolean): Promise<LossSum>;
   /** Copies weights and optimizer state aside, after everything queued before. */
   snapshot(): Promise<StateSnapshot>;
 }

@@ -144,7 +144,7 @@ export class ModuleMachine implements Machine {
     await this.#module.play(this.#average(adamScalars({ ...this.#constants, ...noScalars, ema: 0, lossScale: 1 })));
   }
 
-  async evaluate(batch: Batch, weights: EvaluatedWeights = "live"): Promise<LossSum> {
+  async evaluate(batch: Batch, weights: EvaluatedWeights = "live", each = false): Promise<LossSum> {
     const played = this.#module.play([
       {
         program: weights === "live" ? "evaluate" : `evaluate/${averageSet}`,
@@ -153,10 +153,12 @@ export class ModuleMachine implements Machine {
         integers: playIntegers({ firstMicroBatch: 1 }),
       },
     ]);
-    const read = this.#module.read("out/eval_loss");
+    const read = Promise.all(["out/eval_loss", ...(each ? ["out/token_loss"] : [])].map((n) => this.#module.read(n)));
     read.catch(() => undefined);
     await played;
-    return { sum: (await read)[0]!, count: batch.validTokens };
+    const [sum, losses] = (await read) as [Float32Array, Float32Array?];
+    const found = { sum: sum[0]!, count: batch.validTokens };
+    return losses ? { ...found, losses: losses.subarray(0, batch.targets.length) } : found;
   }
 
   async snapshot(): Promise<StateSnapshot> {

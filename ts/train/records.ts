@@ -37,12 +37,25 @@ export interface StepRecord {
 }
 
 /** Loss on one validation set. */
+/** Tokens whose true entropy lies in one class. */
+export interface EntropyLoss {
+  /** Bounds of the class in nats: above the first, up to and with the second; null for none. */
+  above: number | null;
+  upTo: number | null;
+  tokens: number;
+  /** Mean cross-entropy of these tokens and their mean true entropy, which no model can beat; nats. */
+  loss: number;
+  entropy: number;
+}
+
 export interface SetLoss {
   /** Nats per token. */
   loss: number;
   tokens: number;
   /** Null where the data know no bytes of text. */
   bitsPerByte: number | null;
+  /** The loss split by the true uncertainty of the tokens, where the data know it (`data synthesize`). */
+  byEntropy?: EntropyLoss[];
 }
 
 export interface EvaluationRecord {

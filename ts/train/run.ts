@@ -207,14 +207,14 @@ function trainingLoader(data: RunData, { config, schedule, scalars }: PlannedRun
 function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: LoadedRun) {
   const { length } = config.batch;
   const batch = built.options.evalBatch ?? built.options.microBatch;
-  const { sequences, skip } = config.evaluation;
+  const { sequences, skip, entropyBounds } = config.evaluation;
   const sets = data.validations
     .filter(({ dataset }) => sequencesIn(dataset, length) > skip)
     .map((source) => ({ ...source, batches: validationSet(source.dataset, sequences, length, batch, skip) }));
   if (sets.length === 0) return null;
   const averaged = { evaluate: (batch: Batch) => machine.evaluate(batch, "average") };
   return async (signal: AbortSignal) => {
-    const measured = await evaluateSets(machine, sets, signal);
+    const measured = await evaluateSets(machine, sets, signal, entropyBounds);
     if (!machine.averages) return measured;
     return { ...measured, averageLoss: (await evaluateSets(averaged, sets, signal)).loss };
   };

@@ -22,9 +22,12 @@ export const evaluate = defineCommand({
     const sequences = args.all ? "all" : args.sequences;
     const result = await evaluateCheckpoint({ path: checkpoint, average, data, sequences, length, precision, device });
     if (args.json) return printJson(result);
+    const { formatEntropyClasses } = await import("../../report/entropy_table.ts");
+    const split = formatEntropyClasses(result.sets);
     const bits = result.bitsPerByte === null ? "" : `, ${result.bitsPerByte.toFixed(4)} bits per byte`;
     print(
       `loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)}${bits} (${result.tokens} tokens of ${result.data}, ${result.precision})`,
     );
+    if (split) print(`\n${split}`);
   },
 });

@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ThalwegError } from "../../base/errors.ts";
+import { standardInputPath } from "../../base/files.ts";
 import { type InputFile, standardInput } from "../documents.ts";
 import { globFiles, isGlob } from "./globs.ts";
 import { packageFiles } from "./packages.ts";
@@ -47,7 +48,7 @@ async function filesOf(input: string, extensions: readonly string[]): Promise<In
     const files = await packageFiles(input.slice(packagesPrefix.length));
     return files.length > 0 ? files : fail("has no packages with documentation or sources: run npm ci first");
   }
-  if (input === standardInput) return [{ path: input, name: "stdin", bytes: 0 }];
+  if (input === standardInput || input === standardInputPath) return [{ path: standardInput, name: "stdin", bytes: 0 }];
   const info = await stat(input).catch(() => null);
   if (info?.isFile()) return [{ path: input, name: basename(input), bytes: info.size }];
   if (info?.isDirectory()) {
