@@ -78,7 +78,7 @@ SlurmdUser=root
 SlurmctldPort=${port}
 SlurmdPort=${port + 1}
 AuthType=auth/munge
-AuthInfo=socket=${socket},cred_expire=8
+AuthInfo=socket=${socket},cred_expire=15
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
