@@ -2,7 +2,7 @@ import { ThalwegError } from "../base/errors.ts";
 import type { Dataset } from "./dataset.ts";
 import { MixtureOrder, type MixtureStage } from "./mixture.ts";
 import { Permutation } from "./order.ts";
-import { type Row, RowReader } from "./row_reader.ts";
+import { type Row, readRows } from "./row_reader.ts";
 
 /** Targets of rows that count for nothing: the classifier ignores negative targets. */
 export const ignoredTarget = -1;
@@ -56,7 +56,6 @@ export class TokenLoader {
   /** Blocks of all sources, each read once. */
   readonly blocks: number;
   private readonly order: MixtureOrder;
-  private readonly reader = new RowReader();
   private length: number;
   private readonly end: number;
   private place: Place = { position: 0, offset: 0 };
@@ -154,7 +153,7 @@ export class TokenLoader {
         offset = 0;
       }
     }
-    return readSequences(this.reader, rows, sequences, this.length, { epoch, position, offset });
+    return readSequences(rows, sequences, this.length, { epoch, position, offset });
   }
 }
 
@@ -172,12 +171,11 @@ export async function* fixedBatches(
 ): AsyncGenerator<Batch> {
   const blocks = countBlocks(dataset, length);
   const permutation = new Permutation(blocks, 0, 0);
-  const reader = new RowReader();
   const end = Math.min(skip + sequences, blocks);
   for (let first = skip; first < end; first += batch) {
     const count = Math.min(batch, end - first);
     const rows = Array.from({ length: count }, (_, i) => ({ dataset, start: permutation.permute(first + i) * length }));
-    const read = await readSequences(reader, rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
+    const read = await readSequences(rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
     yield dataset.hasEntropy ? { ...read, entropies: await readEntropies(rows, batch, length) } : read;
   }
 }
@@ -188,7 +186,6 @@ interface Place {
 }
 
 async function readSequences(
-  reader: RowReader,
   rows: readonly Row[],
   sequences: number,
   length: number,
@@ -196,7 +193,7 @@ async function readSequences(
 ): Promise<Batch> {
   const tokens = new Int32Array(sequences * length);
   const targets = new Int32Array(sequences * length).fill(ignoredTarget, rows.length * length);
-  await reader.read(rows, length, tokens, targets);
+  await readRows(rows, length, tokens, targets);
   return { tokens, targets, sequences, length, validTokens: rows.length * length, ...after };
 }
 

@@ -9,37 +9,43 @@ export interface Row {
   readonly start: number;
 }
 
+/** One thread for all loaders of this process: it waits for nothing but memory and disk. */
+let native: NativeReader | null = null;
+
 /**
  * Reads sequences and their targets, both [rows, length], row-major; the target of a token is the one after it. Small
  * datasets come from memory, large ones from the system's page cache or disk, on a native thread.
+ * @throws ThalwegError CORRUPT_DATA when a shard was truncated since it was opened
  */
-export class RowReader {
-  private native: NativeReader | null = null;
-
-  /** @throws ThalwegError CORRUPT_DATA when a shard was truncated since it was opened */
-  async read(rows: readonly Row[], length: number, tokens: Int32Array, targets: Int32Array): Promise<void> {
-    const runs: number[] = [];
-    const shards: OpenShard[] = [];
-    const fromMemory: Promise<void>[] = [];
-    for (const [row, { dataset, start }] of rows.entries()) {
-      if (dataset.cached) {
-        fromMemory.push(readRow({ dataset, start }, length, tokens, targets, row * length));
-        continue;
-      }
-      for (const run of dataset.runs(start, length + 1)) {
-        runs.push(...run.shard.run(run.start, run.count), row * (length + 1) + run.before);
-        shards.push(run.shard);
-      }
+export async function readRows(
+  rows: readonly Row[],
+  length: number,
+  tokens: Int32Array,
+  targets: Int32Array,
+): Promise<void> {
+  const runs: number[] = [];
+  const shards: OpenShard[] = [];
+  const fromMemory: Promise<void>[] = [];
+  for (const [row, { dataset, start }] of rows.entries()) {
+    if (dataset.cached) {
+      fromMemory.push(readRow({ dataset, start }, length, tokens, targets, row * length));
+      continue;
     }
-    await Promise.all(fromMemory);
-    if (shards.length === 0) return;
-    this.native ??= new (addon().NativeReader)();
-    const reading = this.native.read(Float64Array.from(runs), length, tokens, targets);
-    for (const dataset of new Set(rows.map((row) => row.dataset))) dataset.holdFor(reading);
-    const done = await reading;
-    if (done < shards.length)
-      throw corrupt(shards[done]!.path, "was truncated while in use, or its disk cannot be read");
+    for (const run of dataset.runs(start, length + 1)) {
+      runs.push(...run.shard.run(run.start, run.count), row * (length + 1) + run.before);
+      shards.push(run.shard);
+    }
   }
+  if (shards.length === 0) {
+    await Promise.all(fromMemory);
+    return;
+  }
+  native ??= new (addon().NativeReader)();
+  const reading = native.read(Float64Array.from(runs), length, tokens, targets);
+  // From here on, so that closing a dataset waits for its files to have been read.
+  for (const dataset of new Set(rows.map((row) => row.dataset))) dataset.holdFor(reading);
+  const [done] = await Promise.all([reading, ...fromMemory]);
+  if (done < shards.length) throw corrupt(shards[done]!.path, "was truncated while in use, or its disk cannot be read");
 }
 
 async function readRow({ dataset, start }: Row, length: number, tokens: Int32Array, targets: Int32Array, at: number) {
