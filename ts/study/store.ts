@@ -36,10 +36,12 @@ export class StudyStore {
   async plan(): Promise<StudyPlan> {
     const file = join(this.folder, PLAN_FILE);
     const text = await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
-      if (cause.code !== "ENOENT") throw cause;
+      if (cause.code !== "ENOENT" && cause.code !== "ENOTDIR") throw cause;
+      const found =
+        cause.code === "ENOENT" ? `holds no study: ${file} does not exist` : "is a file, not a study's folder";
       throw new ThalwegError(
         "BAD_INPUT",
-        `${this.folder} holds no study: ${file} does not exist. Name a folder that \`thalweg study run\` wrote.`,
+        `${this.folder} ${found}. Name a folder that \`thalweg study run\` wrote (studies/NAME unless --out said otherwise).`,
       );
     });
     const plan = JSON.parse(text) as StudyPlan;

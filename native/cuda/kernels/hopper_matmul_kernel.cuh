@@ -58,7 +58,7 @@ class Consumer {
   DEVICE void sum(int steps) {
     int before = 0;
     for (int step = 0; step < steps; step++) {
-      P::await_full(&shared_.full[ring_.slot], ring_.phase);
+      P::await_full(&shared_.full[ring_.slot], ring_.parity);
       P::before_products();
       multiply(descriptor_offset(ring_.slot * T.stage_bytes()), step > 0);
       wgmma_commit();
@@ -79,10 +79,10 @@ class Consumer {
 
   /** The addend's slots are this warpgroup's too: they must be full before the other looks at the ring. */
   DEVICE void pass_turn() {
-    Ring<T.stages> ahead = ring_;
+    RingPlace<T.stages> ahead = ring_;
     if (problem_.addend && P::kTurnAfterAddend)
       for (int step = 0; step < T.addend_steps(); step++, ahead.advance())
-        P::await_full(&shared_.full[ahead.slot], ahead.phase);
+        P::await_full(&shared_.full[ahead.slot], ahead.parity);
     if (lane_index() == 0) mbarrier_arrive(&shared_.turns[1 - group_]);
   }
 
@@ -100,7 +100,7 @@ class Consumer {
     const int warp = static_cast<int>(threadIdx.x) % 128 / 32;
     UNROLL
     for (int first = 0; first < T.panels_n(); first += T.addend_columns()) {
-      P::await_full(&shared_.full[ring_.slot], ring_.phase);
+      P::await_full(&shared_.full[ring_.slot], ring_.parity);
       const std::byte* slot = shared_.slots[ring_.slot] + (T.ping_pong ? 0 : group_ * kBlocks * kPanelBytes);
       UNROLL
       for (int c = 0; c < T.addend_columns() && first + c < T.panels_n(); c++) {
@@ -120,7 +120,7 @@ class Consumer {
   int group_, rank_;
   SlabStore<P> slabs_;
   uint64_t a_, b_;
-  Ring<T.stages> ring_;
+  RingPlace<T.stages> ring_;
   uint32_t turn_phase_ = 0;
   float sums_[kBlocks][T.n / 2];
 };

@@ -1,5 +1,6 @@
 #pragma once
 #include "native/cuda/kernels/hopper_matmul_layout.cuh"
+#include "native/cuda/kernels/hopper_ring.cuh"
 #include "native/cuda/ptx/tma.h"
 
 /**
@@ -64,24 +65,6 @@ struct Protocol {
   }
 };
 
-/** A place in the ring; everybody who goes round counts alike. */
-template <int Stages>
-struct Ring {
-  int slot = 0;
-  uint32_t phase = 0;
-  DEVICE void advance() {
-    if (++slot == Stages) {
-      slot = 0;
-      phase ^= 1;
-    }
-  }
-  DEVICE void skip(int steps) {
-    slot += steps;
-    phase ^= static_cast<uint32_t>(slot / Stages & 1);
-    slot %= Stages;
-  }
-};
-
 /** Slots a piece of work takes: those of its sum, then those of its addend. */
 template <Tile T>
 DEVICE int slots_of(const Problem& p, const Work& w) {
@@ -112,7 +95,7 @@ class Producer {
 
  private:
   DEVICE std::byte* begin_slot(int panels) {
-    P::await_empty(&shared_.empty[ring_.slot], ring_.phase);
+    P::await_empty(&shared_.empty[ring_.slot], ring_.parity);
     P::expect(&shared_.full[ring_.slot], panels);
     return shared_.slots[ring_.slot];
   }
@@ -153,7 +136,7 @@ class Producer {
   const Maps& maps_;
   const Problem& problem_;
   int rank_;
-  Ring<T.stages> ring_;
+  RingPlace<T.stages> ring_;
 };
 
 }  // namespace thalweg::cuda::matmul::hopper

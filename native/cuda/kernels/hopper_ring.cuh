@@ -17,6 +17,12 @@ struct RingPlace {
   DEVICE void advance() {
     if (++slot == Slots) slot = 0, parity ^= 1;
   }
+  /** Past slots that others use. */
+  DEVICE void skip(int uses) {
+    slot += uses;
+    parity ^= static_cast<uint32_t>(slot / Slots & 1);
+    slot %= Slots;
+  }
 };
 
 template <int Slots>

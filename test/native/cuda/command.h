@@ -170,9 +170,9 @@ cuda::Fault run_op(const std::vector<Tensor>& operands, const std::vector<double
   DeviceOperands scratch({room.tensor()});
   const cuda::DeviceMemory inputs(
       sizeof(float) * ops::kScalarCount + sizeof(int32_t) * ops::kIntegerCount + sizeof(cuda::Fault), "inputs");
-  auto* scalars = reinterpret_cast<float*>(inputs.data());
+  auto* fault = reinterpret_cast<cuda::Fault*>(inputs.data());  // first: it is stored as 16 bytes
+  auto* scalars = reinterpret_cast<float*>(inputs.data() + sizeof(cuda::Fault));
   auto* integers = reinterpret_cast<int32_t*>(scalars + ops::kScalarCount);
-  auto* fault = reinterpret_cast<cuda::Fault*>(integers + ops::kIntegerCount);
   cuda::Fault noted{};
   stream.upload(scalars, setting.scalars.data(), sizeof(float) * ops::kScalarCount);
   stream.upload(integers, setting.integers.data(), sizeof(int32_t) * ops::kIntegerCount);
