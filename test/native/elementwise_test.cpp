@@ -59,8 +59,9 @@ TEST("average moves by 1 - decay towards x, is x itself at decay 0, and stays wh
         const double exact = static_cast<float>(decay);
         const Buffer x(DType::F32, {n}, random.normal(n)), before(DType::F32, {n}, random.normal(n));
         const Buffer fine(DType::I32, {1}, {0}), broken(DType::I32, {1}, {1});
+        const Values towards = x.get();
         Values want = before.get();
-        for (size_t i = 0; i < want.size(); i++) want[i] = exact * want[i] + (1 - exact) * x.get()[i];
+        for (size_t i = 0; i < want.size(); i++) want[i] = exact * want[i] + (1 - exact) * towards[i];
         same_bits_for_any_threads([&](int threads) {
           const Buffer y(DType::F32, {n}, before.get()), kept(DType::F32, {n}, before.get());
           run_op<ops::Average>(isa, threads, {x, fine, y}, {}, setting);
