@@ -2,18 +2,11 @@
  * A model whose matrix products are large enough for the wgmma kernel on a simulated sm_90 (test/native/cuda/
  * hopper_matmul_tiles_test.cpp asserts that for these sizes), against the CPU backend.
  */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import anyTest from "ava";
 import { buildModule } from "../../ts/model/build.ts";
 import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamw } from "../../ts/optim/adamw.ts";
 import { compareDevices, toleranceOf } from "../../ts/train/compare_devices.ts";
-
-const addon = join(import.meta.dirname, "../../out/native/Release/thalweg_simt_addon.node");
-process.env.THALWEG_NATIVE = addon; // taken when the first engine is made
-// `npm test` always builds it; a single test file can be run without.
-const test = existsSync(addon) ? anyTest : anyTest.skip;
+import { simtTest as test } from "./support/simt.ts";
 
 const [batch, length] = [2, 128];
 const model = llamaConfig({

@@ -2,20 +2,13 @@
  * The attention of compute capability 9.0 in whole models: device `simt` plays a GPU of 9.0, so head dims 48, 64 and 128 in
  * bf16 take the sm_90a kernels. test/native/cuda holds the kernels themselves against float64.
  */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import anyTest from "ava";
 import { Engine, planMemory, type TensorData } from "../../ts/engine/engine.ts";
 import { buildModule } from "../../ts/model/build.ts";
 import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamScalars, adamw } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
-import { initializeWeights, playIntegers } from "../../ts/train/module_machine.ts";
-
-const addon = join(import.meta.dirname, "../../out/native/Release/thalweg_simt_addon.node");
-process.env.THALWEG_NATIVE = addon; // taken when the first engine is made
-// `npm test` always builds it; a single test file can be run without.
-const test = existsSync(addon) ? anyTest : anyTest.skip;
+import { loadModule, playIntegers } from "../../ts/train/module_machine.ts";
+import { simtTest as test } from "./support/simt.ts";
 
 const [vocab, batch, length] = [61, 1, 200]; // more positions than one tile of queries or keys has
 
@@ -33,9 +26,7 @@ const build = (headDim: number, precision: "f32" | "bf16") =>
 async function gradients(device: "cpu" | "simt", headDim: number): Promise<Map<string, TensorData>> {
   await using engine = await Engine.create({ device });
   const built = build(headDim, "bf16");
-  const module = await engine.load(built.spec);
-  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
-  await initializeWeights(module, built.parameters, 5);
+  const module = await loadModule(engine, built, 5);
   const { tokens, targets } = randomBatch(vocab, batch, length, 3, 0);
   const scalars = adamScalars({ ...adamDefaults, step: 0, lr: 1e-2, lossScale: 1 / tokens.length });
   const inputs = { "io/tokens": tokens, "io/targets": targets };

@@ -2,9 +2,8 @@
  * The CUDA backend without a GPU: device `simt` of the test addon runs the CUDA kernels' own source on the host. What the
  * CPU backend computes is the reference; test/native/cuda holds each kernel against float64.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import anyTest from "ava";
 import type { DeviceChoice } from "../../ts/base/device.ts";
 import { Engine, planMemory, type TensorData } from "../../ts/engine/engine.ts";
 import { type BuildOptions, buildModule } from "../../ts/model/build.ts";
@@ -12,13 +11,9 @@ import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamScalars, adamw } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
 import { compareDevices, toleranceOf } from "../../ts/train/compare_devices.ts";
-import { initializeWeights, ModuleMachine, playIntegers } from "../../ts/train/module_machine.ts";
+import { loadModule, ModuleMachine, playIntegers } from "../../ts/train/module_machine.ts";
 import { makeWorkplace, stopAt, trainSmall } from "../train/support/runs.ts";
-
-const addon = join(import.meta.dirname, "../../out/native/Release/thalweg_simt_addon.node");
-process.env.THALWEG_NATIVE = addon; // taken when the first engine is made
-// `npm test` always builds it; a single test file can be run without.
-const test = existsSync(addon) ? anyTest : anyTest.skip;
+import { simtTest as test } from "./support/simt.ts";
 
 const [batch, length] = [2, 40];
 const model = llamaConfig({
@@ -45,9 +40,7 @@ const build = (precision: "f32" | "bf16", options: Partial<BuildOptions> = {}) =
 
 async function machineOn(device: DeviceChoice, built: ReturnType<typeof build>) {
   const engine = await Engine.create({ device });
-  const module = await engine.load(built.spec);
-  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
-  await initializeWeights(module, built.parameters, 5);
+  const module = await loadModule(engine, built, 5);
   return { engine, module, machine: new ModuleMachine(module, built, adamDefaults) };
 }
 

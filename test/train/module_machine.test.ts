@@ -3,7 +3,7 @@ import { Engine } from "../../ts/engine/engine.ts";
 import { preset } from "../../ts/model/presets.ts";
 import { adamDefaults } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
-import { initializeWeights, ModuleMachine } from "../../ts/train/module_machine.ts";
+import { loadModule, ModuleMachine } from "../../ts/train/module_machine.ts";
 import { tinyModule } from "../model/tiny.ts";
 
 test("an engine that is disposed while steps are under way leaves no rejection unhandled", async (t) => {
@@ -13,9 +13,7 @@ test("an engine that is disposed while steps are under way leaves no rejection u
   t.teardown(() => process.off("unhandledRejection", note));
   const built = tinyModule(preset("quickstart"), { microBatch: 4, length: 128 });
   const engine = await Engine.create({ threads: 1 });
-  const module = await engine.load(built.spec);
-  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
-  await initializeWeights(module, built.parameters, 1);
+  const module = await loadModule(engine, built, 1);
   const machine = new ModuleMachine(module, built, adamDefaults);
   const batch = randomBatch(256, 4, 128, 1, 0);
   const never = new AbortController().signal;

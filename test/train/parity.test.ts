@@ -1,12 +1,8 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import test from "ava";
 import { llamaConfig } from "../../ts/model/presets.ts";
 import { curveDifference, trainingParity } from "../../ts/train/parity.ts";
 import { bigramText } from "../../ts/train/synthetic.ts";
-
-const addon = join(import.meta.dirname, "../../out/native/Release/thalweg_simt_addon.node");
-if (existsSync(addon)) process.env.THALWEG_NATIVE = addon; // it has the CPU backend too
+import { simtTest } from "../device/support/simt.ts";
 
 const model = llamaConfig({ vocab: 64, dim: 32, layers: 1, heads: 2, ffn: 48, maxLength: 32 });
 const small = { model, batch: 2, length: 32, peak: 1e-2 } as const;
@@ -17,8 +13,7 @@ test("a device agrees with itself bit for bit, on a loss that falls", async (t) 
   t.true(result.fall > 0.5, `the loss fell by ${result.fall}`);
 });
 
-const onSimt = existsSync(addon) ? test : test.skip;
-onSimt("the CUDA kernels' loss curve follows the CPU's within the tolerance for bf16", async (t) => {
+simtTest("the CUDA kernels' loss curve follows the CPU's within the tolerance for bf16", async (t) => {
   const result = await trainingParity({ ...small, devices: ["cpu", "simt"], steps: 4 });
   t.true(result.ok, `mean difference ${result.meanDifference}`);
   t.true(result.meanDifference > 0, "two implementations with the same bits everywhere would be one");

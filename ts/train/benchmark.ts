@@ -1,30 +1,20 @@
 import type { DeviceChoice } from "../base/device.ts";
 import type { Batch } from "../data/loader.ts";
 import { Engine, planMemory } from "../engine/engine.ts";
-import { buildModule } from "../model/build.ts";
-import type { LlamaConfig } from "../model/llama.ts";
-import { counts, preset } from "../model/presets.ts";
-import { adamDefaults, adamw } from "../optim/adamw.ts";
+import { counts } from "../model/presets.ts";
+import { adamDefaults } from "../optim/adamw.ts";
+import { type BenchModelOptions, buildBenchModel } from "./benchmark_model.ts";
 import { enginePrecision } from "./model_config.ts";
-import { initializeWeights, ModuleMachine } from "./module_machine.ts";
+import { loadModule, ModuleMachine } from "./module_machine.ts";
 import { measurePeak } from "./peak.ts";
 import { uniforms } from "./random.ts";
 
-export interface BenchTrainOptions {
-  /** A named size, or the network itself. */
-  preset?: string | undefined;
-  model?: LlamaConfig | undefined;
-  precision?: "fp32" | "bf16" | undefined;
-  /** Sequences in a step and tokens in a sequence. */
-  batch?: number | undefined;
-  length?: number | undefined;
-  microBatch?: number | undefined;
+export interface BenchTrainOptions extends BenchModelOptions {
   /** Steps that count, and steps before them that do not. */
   steps?: number | undefined;
   warmup?: number | undefined;
   threads?: number | undefined;
   device?: DeviceChoice | undefined;
-  recompute?: "none" | "block" | undefined;
   seed?: number | undefined;
   onStep?: ((step: number, milliseconds: number, loss: number) => void) | undefined;
 }
@@ -72,24 +62,10 @@ export function randomBatch(vocab: number, sequences: number, length: number, se
 
 /** Times whole training steps (all micro-batches and the update, the loss read back) on random tokens. */
 export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrainResult> {
-  const { precision = "bf16", steps = 10, warmup = 3, seed = 1, threads = 0, device = "auto" } = options;
-  const name = options.model ? null : (options.preset ?? "10m");
-  const base = options.model ?? preset(name!);
-  const { batch = 8, length = Math.min(256, base.maxLength) } = options;
-  const model = { ...base, maxLength: Math.max(length, base.maxLength) };
-  const microBatch = options.microBatch ?? batch;
-  const built = buildModule(model, {
-    precision: enginePrecision(precision),
-    microBatch,
-    length,
-    recompute: options.recompute,
-    kinds: ["accumulate", "update"],
-    update: adamw(),
-  });
+  const { steps = 10, warmup = 3, seed = 1, threads = 0, device = "auto" } = options;
+  const { preset, model, precision, batch, length, microBatch, built } = buildBenchModel(options);
   await using engine = await Engine.create({ device, threads });
-  const module = await engine.load(built.spec);
-  for (const [constant, value] of Object.entries(built.constants)) await module.write(constant, value);
-  await initializeWeights(module, built.parameters, seed);
+  const module = await loadModule(engine, built, seed);
   const machine = new ModuleMachine(module, built, adamDefaults);
   const never = new AbortController().signal;
   const losses: number[] = [];
@@ -111,7 +87,7 @@ export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrain
   const tokensPerSecond = (batch * length * 1000) / stepMsMedian;
   const flops = tokensPerSecond * built.flopsPerToken;
   return {
-    preset: name,
+    preset,
     precision,
     batch,
     length,

@@ -3,18 +3,12 @@ import { median } from "../base/statistics.ts";
 import { Engine } from "../engine/engine.ts";
 import type { Program, ProgramCommand } from "../engine/program.ts";
 import { commandCost } from "../graph/program.ts";
-import { buildModule } from "../model/build.ts";
-import { preset } from "../model/presets.ts";
-import { adamDefaults, adamScalars, adamw } from "../optim/adamw.ts";
+import { adamDefaults, adamScalars } from "../optim/adamw.ts";
 import { randomBatch } from "./benchmark.ts";
-import { enginePrecision } from "./model_config.ts";
-import { initializeWeights, playIntegers } from "./module_machine.ts";
+import { type BenchModelOptions, buildBenchModel } from "./benchmark_model.ts";
+import { loadModule, playIntegers } from "./module_machine.ts";
 
-export interface BenchOpsOptions {
-  preset?: string | undefined;
-  precision?: "fp32" | "bf16" | undefined;
-  batch?: number | undefined;
-  length?: number | undefined;
+export interface BenchOpsOptions extends Omit<BenchModelOptions, "microBatch"> {
   /** Training steps measured; a command's time is its median over them. */
   steps?: number | undefined;
   threads?: number | undefined;
@@ -40,21 +34,10 @@ export interface OpTiming {
  * gives it.
  */
 export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
-  const { precision = "bf16", batch = 8, steps = 7, threads = 0, device = "auto" } = options;
-  const base = preset(options.preset ?? "10m");
-  const length = options.length ?? Math.min(256, base.maxLength);
-  const model = { ...base, maxLength: Math.max(length, base.maxLength) };
-  const built = buildModule(model, {
-    precision: enginePrecision(precision),
-    microBatch: batch,
-    length,
-    kinds: ["accumulate", "update"],
-    update: adamw(),
-  });
+  const { steps = 7, threads = 0, device = "auto" } = options;
+  const { model, batch, length, built } = buildBenchModel(options);
   await using engine = await Engine.create({ device, threads });
-  const module = await engine.load(built.spec);
-  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
-  await initializeWeights(module, built.parameters, 1);
+  const module = await loadModule(engine, built, 1);
   const commands = ["accumulate", "update"].flatMap((name) => {
     const program = built.programs[name]!;
     return program.commands.map((command) => ({ program, command }));

@@ -8,7 +8,7 @@ import { ops } from "../graph/ops/index.ts";
 import type { BuiltModule } from "../model/build.ts";
 import { type AdamScalars, adamScalars } from "../optim/adamw.ts";
 import { randomBatch } from "./benchmark.ts";
-import { initializeWeights, playIntegers } from "./module_machine.ts";
+import { loadModule, playIntegers } from "./module_machine.ts";
 
 /** One command of a Program on two devices, given the same operands. */
 export interface CommandComparison {
@@ -107,9 +107,7 @@ async function initialArena(
   inputs: { tokens: Int32Array; targets: Int32Array },
 ): Promise<ArrayBuffer> {
   const memory = arena(built.spec.persistentBytes);
-  const module = await engine.load({ ...built.spec, programs: [] });
-  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
-  await initializeWeights(module, built.parameters, seed);
+  const module = await loadModule(engine, { ...built, spec: { ...built.spec, programs: [] } }, seed);
   await module.write("io/tokens", inputs.tokens);
   await module.write("io/targets", inputs.targets);
   for (const { name, dtype, offset, shape } of built.spec.persistent)

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { Engine } from "../engine/engine.ts";
 import { enginePrecision } from "./model_config.ts";
-import { initializeWeights, ModuleMachine } from "./module_machine.ts";
+import { initializeWeights, loadModule, ModuleMachine } from "./module_machine.ts";
 import { measurePeak } from "./peak.ts";
 import { AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
 import type { PlannedRun } from "./setup.ts";
@@ -18,8 +18,7 @@ export async function loadRun(plan: PlannedRun, start: Start): Promise<LoadedRun
   const { config, built } = plan;
   const engine = await Engine.create({ device: config.device, threads: config.threads });
   try {
-    const module = await engine.load(built.spec);
-    for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
+    const module = await loadModule(engine, built);
     const machine = new ModuleMachine(module, built, config.optimizer);
     let goesOn = false; // a moving average that the checkpoint has
     if (start.kind === "start") await initializeWeights(module, built.parameters, config.seed);

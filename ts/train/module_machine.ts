@@ -1,4 +1,5 @@
 import type { Batch } from "../data/loader.ts";
+import type { Engine } from "../engine/engine.ts";
 import type { FileEntry, Module, PlayEntry } from "../engine/module.ts";
 import { type IntegerName, integerNames } from "../graph/step_inputs.ts";
 import type { BuildOptions, BuiltModule } from "../model/build.ts";
@@ -55,6 +56,18 @@ export function accumulateOf(length: number, main: Pick<BuildOptions, "microBatc
 export const modelEntries = (parameters: readonly Parameter[]): FileEntry[] => fileEntries(parameters, "param");
 export const optimizerEntries = (parameters: readonly Parameter[]): FileEntry[] =>
   moments.flatMap((set) => fileEntries(parameters, set, `${set}/`));
+
+/** Loads a Module with its constants, and draws its weights when a seed is given. */
+export async function loadModule(
+  engine: Engine,
+  built: Pick<BuiltModule, "spec" | "constants" | "parameters">,
+  seed?: number,
+): Promise<Module> {
+  const module = await engine.load(built.spec);
+  for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
+  if (seed !== undefined) await initializeWeights(module, built.parameters, seed);
+  return module;
+}
 
 /** Draws the initial weights, each part under its Hugging Face name. */
 export async function initializeWeights(module: Module, parameters: readonly Parameter[], seed: number): Promise<void> {

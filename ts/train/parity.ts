@@ -1,25 +1,17 @@
 import type { DeviceChoice } from "../base/device.ts";
 import { mean } from "../base/statistics.ts";
 import { Engine } from "../engine/engine.ts";
-import { type BuiltModule, buildModule } from "../model/build.ts";
-import type { LlamaConfig } from "../model/llama.ts";
-import { counts, preset } from "../model/presets.ts";
-import { adamDefaults, adamw } from "../optim/adamw.ts";
-import { enginePrecision } from "./model_config.ts";
-import { initializeWeights, ModuleMachine } from "./module_machine.ts";
+import type { BuiltModule } from "../model/build.ts";
+import { counts } from "../model/presets.ts";
+import { adamDefaults } from "../optim/adamw.ts";
+import { type BenchModelOptions, buildBenchModel } from "./benchmark_model.ts";
+import { loadModule, ModuleMachine } from "./module_machine.ts";
 import { bigramText } from "./synthetic.ts";
 
-export interface ParityOptions {
+export interface ParityOptions extends Omit<BenchModelOptions, "microBatch" | "recompute"> {
   /** The first one is the reference. */
   devices: readonly [DeviceChoice, DeviceChoice];
-  /** A named size, or the network itself. */
-  preset?: string | undefined;
-  model?: LlamaConfig | undefined;
-  precision?: "fp32" | "bf16" | undefined;
   steps?: number | undefined;
-  /** Sequences in a step and tokens in a sequence. */
-  batch?: number | undefined;
-  length?: number | undefined;
   /** Learning rate after a warm-up of 20 steps. */
   peak?: number | undefined;
   threads?: number | undefined;
@@ -58,18 +50,8 @@ export const parityTolerance = (precision: "fp32" | "bf16"): number => (precisio
 
 /** Trains the same model from the same seed on two devices, step by step, and compares their losses. */
 export async function trainingParity(options: ParityOptions): Promise<ParityResult> {
-  const { precision = "bf16", steps = 200, batch = 8, peak = 1e-3, seed = 1, devices } = options;
-  const name = options.model ? null : (options.preset ?? "10m");
-  const base = options.model ?? preset(name!);
-  const length = options.length ?? Math.min(256, base.maxLength);
-  const model = { ...base, maxLength: Math.max(length, base.maxLength) };
-  const built = buildModule(model, {
-    precision: enginePrecision(precision),
-    microBatch: batch,
-    length,
-    kinds: ["accumulate", "update"],
-    update: adamw(),
-  });
+  const { steps = 200, peak = 1e-3, seed = 1, devices } = options;
+  const { preset, model, precision, batch, length, built } = buildBenchModel(options);
   const threads = options.threads ?? 0;
   await using reference = await machineOn(devices[0], built, { threads, seed });
   await using other = await machineOn(devices[1], built, { threads, seed });
@@ -88,7 +70,7 @@ export async function trainingParity(options: ParityOptions): Promise<ParityResu
   const tolerance = parityTolerance(precision);
   const { meanDifference, largestDifference } = curveDifference(...losses);
   return {
-    ...{ preset: name, precision, batch, length, steps, seed, devices, tolerance, meanDifference, largestDifference },
+    ...{ preset, precision, batch, length, steps, seed, devices, tolerance, meanDifference, largestDifference },
     deviceClasses: [reference.engine.info.deviceClass, other.engine.info.deviceClass],
     parameters: counts(model).parameters,
     fall: losses[0][0]! - mean(losses[0].slice(-Math.ceil(steps / 10))),
@@ -105,9 +87,7 @@ export function curveDifference(a: readonly number[], b: readonly number[]) {
 async function machineOn(device: DeviceChoice, built: BuiltModule, { threads, seed }: Record<string, number>) {
   const engine = await Engine.create({ device, threads: threads! });
   try {
-    const module = await engine.load(built.spec);
-    for (const [constant, value] of Object.entries(built.constants)) await module.write(constant, value);
-    await initializeWeights(module, built.parameters, seed!);
+    const module = await loadModule(engine, built, seed);
     const machine = new ModuleMachine(module, built, adamDefaults);
     return { engine, machine, [Symbol.asyncDispose]: () => engine.dispose() };
   } catch (error) {

@@ -11,7 +11,7 @@ import type { LlamaConfig } from "../model/llama.ts";
 import { newestCheckpoint } from "./checkpoint_folder.ts";
 import { type Checkpoint, MANIFEST, readCheckpoint } from "./checkpoint_verify.ts";
 import { modelOfHuggingFace } from "./hf_config.ts";
-import { modelEntries } from "./module_machine.ts";
+import { loadModule, modelEntries } from "./module_machine.ts";
 import { AVERAGE_FILE, MODEL_FILE } from "./saver.ts";
 
 /** A trained model on disk: a checkpoint of ours, verified, or a folder as transformers has it. */
@@ -68,8 +68,7 @@ export async function loadPretrained(
   const built = buildModule(model, build);
   const engine = await Engine.create({ device, threads });
   try {
-    const module = await engine.load(built.spec);
-    for (const [name, value] of Object.entries(built.constants)) await module.write(name, value);
+    const module = await loadModule(engine, built);
     await module.loadFile(weights, modelEntries(built.parameters));
     return { engine, module, built, [Symbol.asyncDispose]: () => engine.dispose() };
   } catch (error) {
