@@ -131,6 +131,9 @@ test("a study extends another, mapping by mapping, and tells the line of what is
   await writeFile(child, "extends: parent.yaml\nname: child\naxes:\n  seed: [3]\n");
   const { spec } = await loadStudy(child, ["alpha=0.1"]);
   t.deepEqual([spec.name, spec.budgets, spec.axes.seed, spec.margin, spec.alpha], ["child", [10, 20], [3], 0.01, 0.1]);
+  await writeFile(child, "extends: parent.yaml\nmargin: null\naxes: { seed: null, peak: [1] }\n");
+  const { margin, axes } = (await loadStudy(child)).spec;
+  t.deepEqual({ margin, axes }, { margin: undefined, axes: { peak: [1] } }, "null takes back");
   await writeFile(child, "extends: parent.yaml\nname: child\nbudget: [3]\n");
   await t.throwsAsync(loadStudy(child), { message: /child\.yaml:3 .*Did you mean budgets\?/ });
   await writeFile(parent, "name: parent\nextends: child.yaml\n");

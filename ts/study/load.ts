@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { ConfigError, type ConfigPath } from "../config/errors.ts";
 import { configError } from "../config/issues.ts";
-import { type Layer, parseLayer, parseOverride } from "../config/layer.ts";
+import { isMapping, type Layer, parseLayer, parseOverride } from "../config/layer.ts";
 import { Merged } from "../config/merge.ts";
 import { type StudySpec, studySchema } from "../config/study_schema.ts";
 
@@ -18,17 +18,25 @@ export interface LoadedStudy {
 
 /**
  * Reads a study file. Fields of a file replace those of the file it extends, mapping by mapping; `a.b=1` overrides come
- * last. @throws BAD_CONFIG with file and line, BAD_OPTION for an override that cannot be read.
+ * last. null takes back a field, a schedule or an axis of the file extended. @throws BAD_CONFIG with file and line, BAD_OPTION for an override that cannot be read.
  */
 export async function loadStudy(file: string, overrides: readonly string[] = []): Promise<LoadedStudy> {
   const merged = new Merged();
   for (const layer of await layersOf(file, [])) merged.add(layer);
   for (const text of overrides) merged.override(parseOverride(text));
   const locate = (path: ConfigPath) => merged.locate(path);
-  const parsed = studySchema.safeParse(merged.data);
-  if (!parsed.success)
-    throw configError(studySchema, merged.data, parsed.error.issues, [], (path) => locate(path) ?? file);
+  const data = withoutNulls(merged.data);
+  const parsed = studySchema.safeParse(data);
+  if (!parsed.success) throw configError(studySchema, data, parsed.error.issues, [], (path) => locate(path) ?? file);
   return { file, spec: parsed.data, locate };
+}
+
+/** Without fields, schedules and axes that are null. */
+function withoutNulls(data: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const said = (mapping: object) => Object.fromEntries(Object.entries(mapping).filter(([, value]) => value !== null));
+  const all: Record<string, unknown> = said(data);
+  for (const key of ["schedules", "axes"]) if (isMapping(all[key])) all[key] = said(all[key]);
+  return all;
 }
 
 /** The layers of a file and of those it extends, the most basic first. */
