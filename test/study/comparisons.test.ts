@@ -32,6 +32,40 @@ test("deliverables that are the same weights by construction are left out", (t) 
   t.deepEqual([compared.length, identical.length], [0, 1]);
 });
 
+test("a comparison that two baselines ask for, from either side, is one test", (t) => {
+  const rows = rowsOf({ schedules: { a: [1, 2, 3.1], b: [1.1, 2.3, 3], c: [1.2, 2.1, 3.3] } });
+  const compare = ["a", "b"].map((baseline) => ({ of: "schedule", baseline }));
+  const { compared, identical } = compareCells(planOf({ compare }), rows);
+  t.deepEqual(
+    compared.map((c) => `${c.a} - ${c.b}`),
+    ["b - a", "c - a", "c - b"],
+  );
+  t.deepEqual(identical, []);
+});
+
+test("a comparison of the same weights under other names is made once", (t) => {
+  const shared = (schedule: string, state: string, losses: number[]) =>
+    rowsOf({ schedules: { [schedule]: losses } }).map((row, i) => ({ ...row, state: `${state}${i}` }));
+  const rows = [
+    ...shared("a", "x", [1, 2, 3.1]),
+    ...shared("b", "x", [1, 2, 3.1]),
+    ...shared("c", "y", [1.2, 2.1, 3.3]),
+    ...shared("d", "y", [1.2, 2.1, 3.3]),
+  ];
+  const compare = ["a", "c"].map((baseline) => ({ of: "schedule", baseline }));
+  const { compared, identical } = compareCells(planOf({ compare }), rows);
+  t.deepEqual(
+    compared.map((c) => `${c.a} - ${c.b}`),
+    ["c - a"],
+  );
+  t.deepEqual(identical, [
+    "b and a, budget 1",
+    "d and a, budget 1 (as c and a, budget 1)",
+    "b and c, budget 1 (as c and a, budget 1)",
+    "d and c, budget 1",
+  ]);
+});
+
 test("p values are adjusted over all comparisons of the study, and equivalence only counts with a declared margin", (t) => {
   const losses = { a: [1, 2, 3, 4], b: [1.001, 2.0, 3.001, 4.0], c: [1.001, 2.002, 3.001, 4.003] };
   const rows = rowsOf({ schedules: losses });

@@ -50,7 +50,7 @@ export interface CellComparison extends PairedComparison {
 export interface Comparisons {
   readonly cells: readonly Cell[];
   readonly compared: readonly CellComparison[];
-  /** Comparisons left out because both sides are the same weights by construction. */
+  /** Comparisons left out: both sides are the same weights by construction, or each the same as those of another one. */
   readonly identical: readonly string[];
 }
 
@@ -88,6 +88,7 @@ export function compareCells(plan: StudyPlan, rows: readonly ResultRow[]): Compa
   const cells = cellsOf(rows, alpha);
   const compared: CellComparison[] = [];
   const identical: string[] = [];
+  const made = new Map<string, string>();
   for (const { of, baseline } of declaredComparisons(plan)) {
     for (const cell of cells) {
       if (cell.control || sideOf(cell, of) === baseline || sideOf(cell, of) === undefined) continue;
@@ -95,8 +96,15 @@ export function compareCells(plan: StudyPlan, rows: readonly ResultRow[]): Compa
       if (!other) continue;
       const pairs = pairsOf(cell, other);
       const name = `${sideOf(cell, of)} and ${baseline}, ${whereOf(cell, of)}`;
-      if (pairs.length > 0 && pairs.every(([x, y]) => x.state === y.state)) identical.push(name);
-      else if (pairs.length > 0) compared.push(compare(cell, of, baseline, pairs, alpha, margin));
+      if (pairs.length === 0) continue;
+      // The other way round, or between other names of the same weights, it is the same test: it counts once for Holm.
+      const key = pairs.map(([x, y]) => [x.state, y.state].sort().join(" ")).join();
+      const before = made.get(key);
+      if (pairs.every(([x, y]) => x.state === y.state)) identical.push(name);
+      else if (before === undefined) compared.push(compare(cell, of, baseline, pairs, alpha, margin));
+      else if (before !== `${baseline} and ${sideOf(cell, of)}, ${whereOf(cell, of)}`)
+        identical.push(`${name} (as ${before})`);
+      made.set(key, before ?? name);
     }
   }
   return { cells, compared: adjusted(compared, alpha), identical };
