@@ -1,6 +1,6 @@
 // Writes native/text/unicode_*_table.cpp from what this Node knows of Unicode (process.versions.unicode):
 //   node tools/generate-unicode.mjs
-// Classes: \p{L}, \p{N} and White_Space. Normalization: canonical decompositions and the order of combining marks, found
+// Classes: \p{L}, \p{N} and White_Space, and the case of letters. Normalization: canonical decompositions and the order of combining marks, found
 // by asking String.prototype.normalize. Hangul syllables are left out: they follow from arithmetic.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -44,19 +44,31 @@ ${declarations}
 const table = (type, name, items) =>
   `const ${type} ${name}[] = {\n${body(items)}\n};\nconst size_t ${name}Count = ${items.length};\n`;
 
-function classes() {
-  const starts = [];
+/** Where the class of characters changes: code point * 4 + class. */
+function starts(classOf) {
+  const found = [];
   let last = 0;
   eachCharacter((cp, text) => {
-    const found = /\p{L}/u.test(text) ? 1 : /\p{N}/u.test(text) ? 2 : /\p{White_Space}/u.test(text) ? 3 : 0;
-    if (found !== last) starts.push(hex(cp * 4 + found));
-    last = found;
+    const here = classOf(text);
+    if (here !== last) found.push(hex(cp * 4 + here));
+    last = here;
   });
+  return found;
+}
+
+function classes() {
+  const classOf = (c) => (/\p{L}/u.test(c) ? 1 : /\p{N}/u.test(c) ? 2 : /\p{White_Space}/u.test(c) ? 3 : 0);
   const version = `const char* const kUnicodeVersion = "${process.versions.unicode}";\n`;
   write(
     "unicode_classes_table.cpp",
     "Where the class changes: code point * 4 + class (0 other, 1 letter, 2 number, 3 white space).",
-    version + table("uint32_t", "kClassStarts", starts),
+    version + table("uint32_t", "kClassStarts", starts(classOf)),
+  );
+  const caseOf = (c) => (/[\p{Lu}\p{Lt}]/u.test(c) ? 1 : /\p{Ll}/u.test(c) ? 2 : /[\p{Lm}\p{Lo}\p{M}]/u.test(c) ? 3 : 0);
+  write(
+    "unicode_cases_table.cpp",
+    "Where the case changes: code point * 4 + case (0 none, 1 upper or title, 2 lower, 3 another letter or a mark).",
+    table("uint32_t", "kCaseStarts", starts(caseOf)),
   );
 }
 

@@ -52,6 +52,15 @@ text::Prefix prefix_of(const std::string& name) {
   fail("BAD_INPUT", "prefix ", name, " is unknown");
 }
 
+text::WordRule rule_of(const std::string& name) {
+  if (name == "none") return text::WordRule::None;
+  if (name == "gpt2") return text::WordRule::Gpt2;
+  if (name == "cl100k") return text::WordRule::Cl100k;
+  if (name == "qwen2") return text::WordRule::Qwen2;
+  if (name == "o200k") return text::WordRule::O200k;
+  fail("BAD_INPUT", "words ", name, " are unknown");
+}
+
 text::TokenizerSpec spec_of(const Napi::Object& object) {
   text::TokenizerSpec spec;
   spec.tokens = strings(bytes_of(object.Get("tokens"), "tokens"), numbers(object, "tokenOffsets"));
@@ -63,7 +72,7 @@ text::TokenizerSpec spec_of(const Napi::Object& object) {
   spec.ranks = flag(object, "ranks");
   spec.whole_words = flag(object, "wholeWords");
   spec.characters = flag(object, "characters");
-  spec.gpt2_words = flag(object, "gpt2Words");
+  spec.words = rule_of(text_member(object, "words"));
   spec.split_spaces = flag(object, "splitSpaces");
   spec.mark_is_space = flag(object, "markIsSpace");
   spec.nfc = flag(object, "nfc");
@@ -171,7 +180,7 @@ Napi::Value word_ends(const Napi::CallbackInfo& info) {
     const Bytes bytes = bytes_of(info[0], "text");
     const std::string_view text(reinterpret_cast<const char*>(bytes.data), bytes.size);
     if (text::well_formed_prefix(text) != text.size()) fail("BAD_INPUT", "the text is not UTF-8");
-    const text::Gpt2Words words;
+    const text::Words words(rule_of(info[1].ToString()));
     std::vector<uint32_t> ends;
     const uint8_t* begin = text::bytes_of(text);
     for (const uint8_t* p = begin; p < begin + text.size();) {

@@ -35,7 +35,7 @@ class TokenizerObject : public Napi::ObjectWrap<TokenizerObject> {
 /** The texts of an array of Uint8Arrays, which live as long as the request. */
 std::vector<std::string_view> kept_texts(const Napi::Value& value, Request& request);
 
-/** wordEnds(text): where GPT-2's words end in well-formed UTF-8, in bytes; for tests against the regular expression. */
+/** wordEnds(text, rule): where words end in well-formed UTF-8, in bytes; for tests against the regular expressions. */
 Napi::Value word_ends(const Napi::CallbackInfo& info);
 
 }  // namespace thalweg::binding

@@ -66,7 +66,7 @@ void Encoder::encode_normalized(const Piece& piece, IdBuffer& out) {
 }
 
 inline const uint8_t* Encoder::word_end(const uint8_t* p, const uint8_t* end) const {
-  return t_.spec_.gpt2_words ? t_.words_.word_end(p, end) : joined_end(p, end);
+  return t_.spec_.words != WordRule::None ? t_.words_.word_end(p, end) : joined_end(p, end);
 }
 
 /** Word by word, but some ahead of the cache: their slots are on the way while the next words are found. */

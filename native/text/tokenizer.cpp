@@ -23,7 +23,7 @@ bool is_one_character(std::string_view token) {
 }  // namespace
 
 Tokenizer::Tokenizer(TokenizerSpec spec)
-    : spec_(std::move(spec)), map_(spec_.tokens), raw_({}, false), normalized_({}, false) {
+    : spec_(std::move(spec)), map_(spec_.tokens), words_(spec_.words), raw_({}, false), normalized_({}, false) {
   check();
   if (spec_.ranks) {
     spec_.merges = recover_merges(spec_.tokens, map_);
@@ -57,7 +57,7 @@ void Tokenizer::check() const {
         spec_.tokens[merge[1]].empty())
       fail("BAD_INPUT", "the merge of the tokens ", merge[0], " and ", merge[1], " is not token ", merge[2]);
   }
-  if (spec_.whole_words && !spec_.gpt2_words) fail("BAD_INPUT", "whole words need words");
+  if (spec_.whole_words && spec_.words == WordRule::None) fail("BAD_INPUT", "whole words need words");
   if (spec_.ranks && spec_.characters) fail("BAD_INPUT", "ranks are of bytes");
   for (const AddedToken& token : spec_.added) {
     if (token.content.empty()) fail("BAD_INPUT", "the added token ", token.id, " is empty");
@@ -138,8 +138,8 @@ void Tokenizer::normalize(std::string_view text, bool prefixed, std::string& out
 }
 
 /**
- * A text may be cut between a letter a-z and a space (or line feed, for GPT-2's words): a word never goes on there, the
- * letter composes with nothing behind it, and no match of an added token may reach across or end there.
+ * A text may be cut between a letter a-z and a space (or line feed, where there are words): a word never goes on there,
+ * the letter composes with nothing behind it, and no match of an added token may reach across or end there.
  */
 bool Tokenizer::cuts_are_safe() const {
   for (const AddedTokens* set : {&raw_, &normalized_})
@@ -149,7 +149,7 @@ bool Tokenizer::cuts_are_safe() const {
       for (size_t i = 1; i < s.size(); i++)
         if (s[i - 1] >= 'a' && s[i - 1] <= 'z' && (s[i] == ' ' || s[i] == '\n')) return false;
     }
-  if (spec_.gpt2_words) return true;
+  if (spec_.words != WordRule::None) return true;
   for (int c = 'a'; c <= 'z'; c++)
     if (joins_[static_cast<size_t>(c)][' ']) return false;
   return true;
@@ -157,7 +157,7 @@ bool Tokenizer::cuts_are_safe() const {
 
 size_t Tokenizer::cut_after(std::string_view text, size_t from) const {
   if (!may_cut_) return text.size();
-  if (spec_.gpt2_words) return gpt2_cut_after(text, from);
+  if (spec_.words != WordRule::None) return word_cut_after(text, from);
   for (size_t i = std::max<size_t>(from, 1); i < text.size(); i++)
     if (text[i] == ' ' && text[i - 1] >= 'a' && text[i - 1] <= 'z') return i;
   return text.size();

@@ -34,9 +34,9 @@ struct TokenizerSpec {
   bool characters = false;
   /** Id of each byte; kNone for one that has no token, which only a byte outside UTF-8 may be. */
   std::array<uint32_t, 256> bytes{};
-  /** Words are GPT-2's; otherwise a text is merged as a whole. */
-  bool gpt2_words = false;
-  /** Without gpt2_words: every space begins a word. */
+  /** Merging stays inside these words; None: a text is merged as a whole. */
+  WordRule words = WordRule::None;
+  /** Without words: every space begins one. */
   bool split_spaces = false;
   /** U+2581 stands for a space: in texts it is read as one, and `tokens` have spaces in its place. */
   bool mark_is_space = false;
@@ -77,7 +77,7 @@ class Tokenizer {
   TokenizerSpec spec_;
   TokenMap map_;
   MergeTable table_;
-  Gpt2Words words_;
+  Words words_;
   AddedTokens raw_, normalized_;
   std::vector<uint32_t> low_characters_;                          // id of each character below 0x800, or kNone
   std::vector<std::pair<uint32_t, uint32_t>> higher_characters_;  // sorted (character, id)

@@ -8,16 +8,25 @@
 
 namespace thalweg::text {
 
+template <>
 const CharClasses& CharClasses::get() {
-  static const CharClasses one;
+  static const CharClasses one(kClassStarts, kClassStartsCount);
   return one;
 }
 
-CharClasses::CharClasses() : packed_(0x110000 / 4, 0) {
-  for (size_t i = 0; i < kClassStartsCount; i++) {
-    const uint32_t last = i + 1 < kClassStartsCount ? kClassStarts[i + 1] >> 2 : 0x110000;
-    for (uint32_t c = kClassStarts[i] >> 2; c < last; c++)
-      packed_[c >> 2] = static_cast<uint8_t>(packed_[c >> 2] | (kClassStarts[i] & 3) << (2 * (c & 3)));
+template <>
+const LetterCases& LetterCases::get() {
+  static const LetterCases one(kCaseStarts, kCaseStartsCount);
+  return one;
+}
+
+/** starts[i]: code point * 4 + class of it and those behind it. */
+template <class Class>
+CharTable<Class>::CharTable(const uint32_t* starts, size_t count) : packed_(0x110000 / 4, 0) {
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t last = i + 1 < count ? starts[i + 1] >> 2 : 0x110000;
+    for (uint32_t c = starts[i] >> 2; c < last; c++)
+      packed_[c >> 2] = static_cast<uint8_t>(packed_[c >> 2] | (starts[i] & 3) << (2 * (c & 3)));
   }
   for (uint32_t byte = 0; byte < 256; byte++) bytes_[byte] = byte < 0x80 ? static_cast<uint8_t>(of(byte)) : kMany;
 }

@@ -10,22 +10,32 @@ namespace thalweg::text {
 /** What the word splitters tell apart: \p{L}, \p{N}, White_Space, everything else. */
 enum class CharClass : uint8_t { Other = 0, Letter = 1, Number = 2, Space = 3 };
 
-/** Class of every character, expanded once from the generated ranges. */
-class CharClasses {
+/** Upper: \p{Lu} and \p{Lt}; Lower: \p{Ll}; Both, where neither is meant: \p{Lm}, \p{Lo} and \p{M}. */
+enum class LetterCase : uint8_t { None = 0, Upper = 1, Lower = 2, Both = 3 };
+
+/** One of four classes for every character, expanded once from generated ranges. */
+template <class Class>
+class CharTable {
  public:
-  static const CharClasses& get();
-  CharClass of(uint32_t code_point) const {
-    return static_cast<CharClass>(packed_[code_point >> 2] >> (2 * (code_point & 3)) & 3);
+  static const CharTable& get();
+  Class of(uint32_t code_point) const {
+    return static_cast<Class>(packed_[code_point >> 2] >> (2 * (code_point & 3)) & 3);
   }
   /** Class of a byte below 0x80; kMany for the others, whose character must be decoded. */
   static constexpr uint8_t kMany = 4;
   uint8_t of_byte(uint8_t byte) const { return bytes_[byte]; }
 
  private:
-  CharClasses();
+  CharTable(const uint32_t* starts, size_t count);
   std::vector<uint8_t> packed_;  // 2 bits a character
   std::array<uint8_t, 256> bytes_;
 };
+using CharClasses = CharTable<CharClass>;
+using LetterCases = CharTable<LetterCase>;
+template <>
+const CharClasses& CharClasses::get();
+template <>
+const LetterCases& LetterCases::get();
 
 /** Normalization Form C (Unicode standard annex 15) of well-formed UTF-8. */
 class Nfc {

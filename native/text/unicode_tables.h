@@ -20,6 +20,8 @@ struct MarkRange {
 extern const char* const kUnicodeVersion;
 extern const uint32_t kClassStarts[];
 extern const size_t kClassStartsCount;
+extern const uint32_t kCaseStarts[];
+extern const size_t kCaseStartsCount;
 extern const Decomposition kDecompositions[];
 extern const size_t kDecompositionsCount;
 extern const MarkRange kMarks[];

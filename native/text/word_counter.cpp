@@ -17,11 +17,11 @@ void WordCounter::add(const std::vector<std::string_view>& texts, const std::fun
   std::vector<std::string_view> tiles;
   for (std::string_view text : texts)
     while (!text.empty()) {
-      const size_t size = text.size() <= 2 * kTile ? text.size() : gpt2_cut_after(text, kTile);
+      const size_t size = text.size() <= 2 * kTile ? text.size() : word_cut_after(text, kTile);
       tiles.push_back(text.substr(0, size));
       text.remove_prefix(size);
     }
-  const Gpt2Words words;
+  const Words words(WordRule::Gpt2);
   pool_.run(static_cast<int64_t>(tiles.size()), [&](int64_t index, int worker) {
     poll();
     std::string_view tile = tiles[static_cast<size_t>(index)];

@@ -208,7 +208,7 @@ packed("1,000 truncated and damaged packed files end in an error that names them
     const bytes = Buffer.from(truncated ? whole.subarray(0, random(whole.length)) : whole);
     if (!truncated) for (let n = 1 + random(3); n > 0; n--) bytes[random(bytes.length)]! ^= 1 << random(8);
     writeTree(folder, { [name]: bytes });
-    const options = { maxBadShare: 1, parquetPatience: 10 };
+    const options = { maxBadShare: 1, decoderPatience: 10 };
     const outcome = await read([join(folder, name)], options).catch((error: unknown) => error);
     if (outcome instanceof ThalwegError) {
       t.true(outcome.message.includes(name) && /CORRUPT_DATA|BAD_INPUT/.test(outcome.code), outcome.message);

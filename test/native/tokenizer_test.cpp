@@ -78,7 +78,7 @@ TokenizerSpec small_spec(std::mt19937_64& random, bool characters) {
     spec.tokens.push_back(both);
   }
   spec.mark_is_space = characters;
-  spec.gpt2_words = !characters && below(random, 3) != 0;
+  if (!characters) spec.words = static_cast<WordRule>(below(random, 5));
   spec.nfc = below(random, 2) == 0;
   spec.prefix = static_cast<Prefix>(below(random, 4));
   spec.match_special = below(random, 2) == 0;

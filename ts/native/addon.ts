@@ -25,6 +25,9 @@ export interface NativeEngine {
   close(): void;
 }
 
+/** `WordRule` of native/text/words.h: the regular expression that cuts texts into words. */
+export type WordRule = "none" | "gpt2" | "cl100k" | "qwen2" | "o200k";
+
 /** The tables that decide a tokenizer's ids: `TokenizerSpec` of native/text/tokenizer.h, field by field. */
 export interface NativeTokenizerSpec {
   /** Bytes of all tokens; token i is tokens[tokenOffsets[i]] up to tokens[tokenOffsets[i + 1]]. */
@@ -37,7 +40,7 @@ export interface NativeTokenizerSpec {
   ranks: boolean;
   wholeWords: boolean;
   characters: boolean;
-  gpt2Words: boolean;
+  words: WordRule;
   splitSpaces: boolean;
   markIsSpace: boolean;
   nfc: boolean;
@@ -101,8 +104,8 @@ export interface Addon {
     threads: number,
   ) => NativeTrainer;
   NativeReader: new () => NativeReader;
-  /** Where GPT-2's words end in well-formed UTF-8, in bytes. */
-  wordEnds(text: Uint8Array): Uint32Array;
+  /** Where words end in well-formed UTF-8, in bytes. */
+  wordEnds(text: Uint8Array, rule: WordRule): Uint32Array;
   /** Texts in `field` of lines, none longer than `longest`, written to `out`, which has room for as much as the lines. */
   jsonTexts(lines: Uint8Array, field: Uint8Array, longest: number, out: Uint8Array): JsonTexts;
   /** Version of Unicode that words and normalization follow. */

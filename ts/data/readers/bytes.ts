@@ -5,11 +5,16 @@ import { pipeline } from "node:stream/promises";
 import * as zlib from "node:zlib";
 import { ThalwegError } from "../../base/errors.ts";
 import { type InputFile, type ReadReport, standardInput } from "../documents.ts";
-import { optionalPackage } from "../optional.ts";
+import { unpackedZstd } from "./zstd.ts";
 
 const defaultChunk = 1 << 20;
-/** Bytes given to fzstd at once: it unpacks all of them (up to 32 kB for each) before it gives anything back. */
-const zstdPiece = 1 << 13;
+
+export interface BytesOptions {
+  /** Bytes read at once. Default 1 MiB. */
+  readonly chunkBytes?: number | undefined;
+  /** Seconds after which a decoder that is silent is given up. */
+  readonly patience: number;
+}
 
 /** The beginning of a file as far as it was read: enough to tell later whether it is still the same. */
 export interface Prefix {
@@ -74,8 +79,10 @@ function changed(file: string): ThalwegError {
   );
 }
 
+type Packing = "gz" | "zst";
+
 /** How a file is packed, by its name; standard input is told by its first bytes. */
-export function packingOf(name: string): "gz" | "zst" | null {
+export function packingOf(name: string): Packing | null {
   return name.endsWith(".gz") ? "gz" : name.endsWith(".zst") ? "zst" : null;
 }
 
@@ -83,31 +90,37 @@ export function packingOf(name: string): "gz" | "zst" | null {
  * The unpacked bytes of a file, a chunk at a time (.gz, .zst by name).
  * @throws ThalwegError CORRUPT_DATA when a packed file is truncated or damaged
  */
-export async function* fileBytes(file: InputFile, meter: RawMeter, chunkBytes = defaultChunk): AsyncGenerator<Buffer> {
+export async function* fileBytes(file: InputFile, meter: RawMeter, options: BytesOptions): AsyncGenerator<Buffer> {
+  const { chunkBytes = defaultChunk } = options;
   const fromStandardInput = file.path === standardInput;
   const source = fromStandardInput ? process.stdin : createReadStream(file.path, { highWaterMark: chunkBytes });
-  const raw = metered(source as AsyncIterable<Buffer>, meter);
-  const first = fromStandardInput ? await raw.next() : null;
-  if (first?.done) return;
-  const chunks = first ? prepend(first.value, raw) : raw;
-  const packing = first ? packingOfBytes(first.value) : packingOf(file.name);
-  if (packing === null) {
-    yield* chunks;
-    return;
-  }
+  let packing: Packing | null = null;
   try {
-    yield* packing === "gz"
-      ? inflated(chunks, zlib.createGunzip({ chunkSize: Math.min(chunkBytes, 1 << 18) }))
-      : zstd(chunks);
+    const raw = metered(source as AsyncIterable<Buffer>, meter);
+    const first = fromStandardInput ? await raw.next() : null;
+    if (first?.done) return;
+    const chunks = first ? prepend(first.value, raw) : raw;
+    packing = first ? packingOfBytes(first.value) : packingOf(file.name);
+    yield* packing === null ? chunks : unpacked(chunks, packing, options);
   } catch (cause) {
-    if (cause instanceof ThalwegError) throw cause;
+    if (packing === null || cause instanceof ThalwegError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ThalwegError(
       "CORRUPT_DATA",
       `${file.path} is truncated or damaged near byte ${meter.bytes} (${reason}). Fetch it again, then repeat the command: it goes on from where it was.`,
       { cause },
     );
+  } finally {
+    source.destroy(); // a consumer that has enough waits for nothing: standard input may never say another word
   }
+}
+
+/** Newer versions of Node unpack zstd themselves; the package fzstd does otherwise. */
+function unpacked(chunks: AsyncIterable<Buffer>, packing: Packing, options: BytesOptions): AsyncGenerator<Buffer> {
+  const { chunkBytes = defaultChunk, patience } = options;
+  if (packing === "gz") return inflated(chunks, zlib.createGunzip({ chunkSize: Math.min(chunkBytes, 1 << 18) }));
+  const { createZstdDecompress } = zlib as { createZstdDecompress?: () => NodeJS.ReadWriteStream };
+  return createZstdDecompress ? inflated(chunks, createZstdDecompress()) : unpackedZstd(chunks, patience);
 }
 
 async function* metered(source: AsyncIterable<Buffer>, meter: RawMeter): AsyncGenerator<Buffer> {
@@ -123,7 +136,7 @@ async function* prepend(first: Buffer, rest: AsyncIterable<Buffer>): AsyncGenera
   yield* rest;
 }
 
-function packingOfBytes(bytes: Buffer): "gz" | "zst" | null {
+function packingOfBytes(bytes: Buffer): Packing | null {
   if (bytes.length >= 2 && bytes.readUInt16BE(0) === 0x1f8b) return "gz";
   return bytes.length >= 4 && bytes.readUInt32LE(0) === 0xfd2fb528 ? "zst" : null;
 }
@@ -133,41 +146,11 @@ async function* inflated(chunks: AsyncIterable<Buffer>, unpacker: NodeJS.ReadWri
   const feeding = pipeline(Readable.from(chunks), unpacker).catch((error: unknown) => {
     failure = error;
   });
-  let complete = false;
   try {
     yield* unpacker as unknown as AsyncIterable<Buffer>;
-    complete = true;
   } finally {
     (unpacker as unknown as Readable).destroy();
-    await feeding;
   }
-  if (complete && failure !== null) throw failure;
-}
-
-interface Fzstd {
-  Decompress: new (ondata: (data: Uint8Array) => void) => { push(chunk: Uint8Array, final?: boolean): void };
-}
-
-/** Newer versions of Node unpack zstd themselves; the package fzstd does otherwise. */
-async function* zstd(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const { createZstdDecompress } = zlib as { createZstdDecompress?: () => NodeJS.ReadWriteStream };
-  if (createZstdDecompress) {
-    yield* inflated(chunks, createZstdDecompress());
-    return;
-  }
-  const { Decompress } = await optionalPackage<Fzstd>("fzstd", "reading .zst with this version of Node");
-  let ready: Buffer[] = [];
-  const unpacker = new Decompress((data) => {
-    if (data.length > 0) ready.push(Buffer.from(data.buffer, data.byteOffset, data.length));
-  });
-  for await (const chunk of chunks) {
-    for (let start = 0; start < chunk.length; start += zstdPiece) {
-      unpacker.push(chunk.subarray(start, start + zstdPiece));
-      const done = ready;
-      ready = [];
-      yield* done;
-    }
-  }
-  unpacker.push(new Uint8Array(0), true);
-  yield* ready;
+  await feeding;
+  if (failure !== null) throw failure;
 }

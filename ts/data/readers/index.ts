@@ -21,8 +21,8 @@ export interface ReadOptions {
   readonly extensions?: readonly string[];
   /** Largest line, file or part, in bytes; what is larger counts as unreadable. Default 32 MiB. */
   readonly maxRecordBytes?: number;
-  /** Seconds after which a decoder of .parquet that is silent is given up. Default 120. */
-  readonly parquetPatience?: number;
+  /** Seconds after which a decoder of .parquet or .zst that is silent is given up. Default 120. */
+  readonly decoderPatience?: number;
   /** Bytes read at once. Default 1 MiB. */
   readonly chunkBytes?: number;
   /** Share of unreadable lines or files above which reading fails. Default 0.01. */
@@ -32,6 +32,8 @@ export interface ReadOptions {
 }
 
 export const defaultMaxRecordBytes = 2 ** 25;
+/** A row group or a MiB takes a second or two; a decoder that is silent for so long goes round in circles. */
+const defaultPatience = 120;
 
 /** Documents that were read at once, and where reading stands after them. */
 export interface DocumentBatch {
@@ -145,6 +147,11 @@ interface Reading {
   readonly from: Place;
 }
 
+function bytesOf({ file, meter, options }: Reading): AsyncGenerator<Buffer> {
+  const { chunkBytes, decoderPatience: patience = defaultPatience } = options;
+  return fileBytes(file, meter, { chunkBytes, patience });
+}
+
 function readPieces(reading: Reading): AsyncGenerator<Pieces> {
   const { file, options } = reading;
   if (file.path === standardInput) {
@@ -171,11 +178,12 @@ async function* readWhole({ file, options, report, meter, from }: Reading): Asyn
   if (from.record === 0) yield wholeText(bytes, file, report);
 }
 
-async function* readWholeStream({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+async function* readWholeStream(reading: Reading): AsyncGenerator<Pieces> {
+  const { file, options, report, from } = reading;
   const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
   let parts: Buffer[] = [];
   let held = 0;
-  for await (const chunk of fileBytes(file, meter, options.chunkBytes)) {
+  for await (const chunk of bytesOf(reading)) {
     held += chunk.length;
     if (held <= limit) parts.push(chunk);
     else parts = [];
@@ -190,11 +198,12 @@ function wholeText(bytes: Buffer, file: InputFile, report: ReadReport): Pieces {
   return { pieces: text === null ? [] : [pieceOf(file.name, text)], record: 1, offset: 0 };
 }
 
-async function* readJsonl({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+async function* readJsonl(reading: Reading): AsyncGenerator<Pieces> {
+  const { file, options, report, from } = reading;
   const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
   const field = options.field ?? "text";
   let { record, offset } = from;
-  for await (const block of lineBlocks(fileBytes(file, meter, options.chunkBytes), limit, offset)) {
+  for await (const block of lineBlocks(bytesOf(reading), limit, offset)) {
     const pieces: Piece[] = [];
     const bad = (reason: string, head: Buffer) => report.addBad(file.path, record, reason, head.toString("utf8"));
     if (block.bytes === null) {
@@ -221,8 +230,7 @@ async function* readParquet({ file, options, report, meter, from }: Reading): As
   meter.whole(await digestFile(file.path));
   let record = from.record;
   const field = options.field ?? "text";
-  const { parquetPatience: patience } = options;
-  const read = { field, from: from.record, ...(patience === undefined ? {} : { patience }) };
+  const read = { field, from: from.record, patience: options.decoderPatience ?? defaultPatience };
   for await (const { texts, share } of parquetRows(file, read)) {
     const pieces: Piece[] = [];
     for (const text of texts) {
@@ -237,7 +245,8 @@ async function* readParquet({ file, options, report, meter, from }: Reading): As
 }
 
 /** Splits bytes, not text: a part that is not UTF-8 spoils no other. Latin-1 strings stand for bytes. */
-async function* readSplit({ file, options, report, meter, from }: Reading): AsyncGenerator<Pieces> {
+async function* readSplit(reading: Reading): AsyncGenerator<Pieces> {
+  const { file, options, report, from } = reading;
   const limit = options.maxRecordBytes ?? defaultMaxRecordBytes;
   const splitter = options.textSplit === "endoftext" ? endOfTextSplitter() : blankLineSplitter();
   let record = 0;
@@ -255,7 +264,7 @@ async function* readSplit({ file, options, report, meter, from }: Reading): Asyn
     }
     return { pieces: found, record, offset: 0 };
   };
-  for await (const chunk of fileBytes(file, meter, options.chunkBytes)) {
+  for await (const chunk of bytesOf(reading)) {
     const found = pieces(splitter.push(chunk.toString("latin1")));
     if (splitter.held.length > limit) {
       if (!dropping) pieces([splitter.held]);

@@ -2,13 +2,11 @@ import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import { ThalwegError } from "../../base/errors.ts";
 import type { InputFile } from "../documents.ts";
+import { loaderArguments, nextAnswer } from "./answers.ts";
 import type { ParquetAnswer, ParquetFacts, ParquetRequest } from "./parquet_decoder.ts";
 
 /** A column of a row group larger than this (unpacked) would not fit the memory that reading is allowed. */
 const largestColumn = 2 ** 28;
-/** A row group takes a second or two; a decoder that is silent for so long goes round in circles over damaged bytes. */
-const patienceSeconds = 120;
-
 /** Heap of the decoder: a row group's column as text takes at most half a gigabyte. */
 const decoderMegabytes = 1024;
 
@@ -16,8 +14,8 @@ export interface ParquetOptions {
   readonly field: string;
   /** Rows to pass over. */
   readonly from: number;
-  /** Seconds after which a silent decoder is given up. Default 120. */
-  readonly patience?: number;
+  /** Seconds after which a silent decoder is given up. */
+  readonly patience: number;
 }
 
 /** Rows of one group (null where a row has no text), and the share of the file's rows up to their end. */
@@ -32,7 +30,7 @@ export interface ParquetRows {
  */
 export async function* parquetRows(file: InputFile, options: ParquetOptions): AsyncGenerator<ParquetRows> {
   const { field, from } = options;
-  const decoder = new Decoder(file, field, options.patience ?? patienceSeconds);
+  const decoder = new Decoder(file, field, options.patience);
   try {
     const facts = await decoder.facts();
     checkFacts(facts, field, file);
@@ -65,10 +63,11 @@ class Decoder {
       import.meta.filename.endsWith(".ts") ? "parquet_decoder.ts" : "parquet_decoder.js",
     );
     this.child = fork(program, [JSON.stringify({ path: file.path, field })], {
-      execArgv: [...process.execArgv, `--max-old-space-size=${decoderMegabytes}`],
+      execArgv: [...loaderArguments(process.execArgv), `--max-old-space-size=${decoderMegabytes}`],
       serialization: "advanced",
       stdio: ["ignore", "ignore", "ignore", "ipc"],
     });
+    this.child.on("error", () => undefined); // told where its answer is waited for
   }
 
   async facts(): Promise<ParquetFacts> {
@@ -85,17 +84,7 @@ class Decoder {
   }
 
   private async answer(part: string): Promise<ParquetAnswer> {
-    const answer = await new Promise<ParquetAnswer>((resolve) => {
-      const timer = setTimeout(() => resolve({ error: `no end in ${this.patience} s` }), 1000 * this.patience);
-      const settle = (found: ParquetAnswer) => {
-        clearTimeout(timer);
-        this.child.removeAllListeners();
-        resolve(found);
-      };
-      this.child.once("message", settle);
-      this.child.once("error", (error) => settle({ error: String(error) }));
-      this.child.once("exit", () => settle({ error: "the decoder ended, for want of memory perhaps" }));
-    });
+    const answer = await nextAnswer<ParquetAnswer>(this.child, this.patience);
     if (!("error" in answer)) return answer;
     const { error } = answer;
     throw typeof error === "string" ? damaged(this.file, part, error) : new ThalwegError(error.code, error.message);

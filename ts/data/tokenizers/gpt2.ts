@@ -48,7 +48,7 @@ export class RankedTokenizer implements Tokenizer {
       lstrip: false,
       rstrip: false,
     };
-    this.native = nativeTokenizer({ pieces, bytes, ranks: true, gpt2Words: true, added: [special] }, options);
+    this.native = nativeTokenizer({ pieces, bytes, ranks: true, words: "gpt2", added: [special] }, options);
   }
 
   encode(text: string): Int32Array {

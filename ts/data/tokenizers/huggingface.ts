@@ -3,8 +3,9 @@ import type { NativeTokenizer } from "../../native/addon.ts";
 import { fromSymbols } from "./byte_level.ts";
 import { fallbackToken } from "./json_model.ts";
 import { nativeTokenizer, type TokenizerOptions } from "./native.ts";
+import { spaceMark } from "./text_form.ts";
 import type { TokenBatch, Tokenizer } from "./tokenizer.ts";
-import { type AddedToken, spaceMark, type TokenizerForm } from "./tokenizer_json.ts";
+import type { AddedToken, TokenizerForm } from "./tokenizer_json.ts";
 
 /** A tokenizer.json as it was read, and what lay beside it. */
 export interface TokenizerFiles {
@@ -36,7 +37,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.eos = findEos(form, source.config);
     const canonical = JSON.stringify(JSON.parse(source.json));
     this.hash = createHash("sha256").update(`thalweg tokenizer.json 1 eos ${this.eos}\n${canonical}`).digest("hex");
-    const { nfc, prefix, gpt2Words, splitSpaces } = form;
+    const { nfc, prefix, words, splitSpaces } = form;
     this.native = nativeTokenizer(
       {
         pieces: Array.from(model.tokens, (token) =>
@@ -47,7 +48,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
         wholeWords: model.ignoreMerges,
         characters: !form.byteLevel,
         markIsSpace: form.marks,
-        ...{ nfc, prefix, gpt2Words, splitSpaces, added },
+        ...{ nfc, prefix, words, splitSpaces, added },
       },
       options,
     );

@@ -52,7 +52,7 @@ function fromTokenizerJson(file: string, options: TokenizerOptions): Tokenizer {
  */
 function fromByteTokens(form: TokenizerForm, options: TokenizerOptions): Tokenizer | null {
   const { model, added } = form;
-  if (!form.gpt2Words || form.nfc || form.prefix !== "none") return null;
+  if (form.words !== "gpt2" || form.nfc || form.prefix !== "none") return null;
   const symbols = model.tokens.filter((token) => token !== endOfText);
   const [end] = added;
   const ours = added.length === 1 && end!.content === endOfText && end!.special && !end!.normalized;

@@ -17,7 +17,7 @@ const plain = {
   ranks: false,
   wholeWords: false,
   characters: false,
-  gpt2Words: false,
+  words: "none",
   splitSpaces: false,
   markIsSpace: false,
   nfc: false,

@@ -1,9 +1,8 @@
-import { metaspace, readDecoder } from "./decoders.ts";
+import { readDecoder } from "./decoders.ts";
 import { type Model, readModel } from "./json_model.ts";
 import { JsonNode } from "./json_reader.ts";
-
-/** U+2581, which stands for a space in the tokens of SentencePiece. */
-export const spaceMark = "\u2581";
+import { readPreTokenizer } from "./pre_tokenizer.ts";
+import { spaceMark, type TextForm } from "./text_form.ts";
 
 export interface AddedToken {
   readonly id: number;
@@ -16,19 +15,6 @@ export interface AddedToken {
   readonly special: boolean;
 }
 
-/** How a text is made ready for merging. */
-export interface TextForm {
-  nfc: boolean;
-  /** Spaces are written U+2581, by the normalizer or (metaspace) after added tokens have been found. */
-  marks: boolean;
-  metaspace: boolean;
-  prefix: "none" | "space" | "missing-space" | "first";
-  /** The tokens are bytes in GPT-2's alphabet; otherwise characters, and <0x41> for bytes. */
-  byteLevel: boolean;
-  gpt2Words: boolean;
-  splitSpaces: boolean;
-}
-
 /** A tokenizer.json, understood whole. */
 export interface TokenizerForm extends TextForm {
   readonly model: Model;
@@ -38,9 +24,9 @@ export interface TokenizerForm extends TextForm {
 }
 
 /**
- * Reads a tokenizer.json of the GPT-2, GPT-NeoX or Llama-2 kind: byte-level BPE with GPT-2's words, or BPE over
- * characters with byte fallback. Post-processors only add special tokens around a text, which data preparation does
- * itself; they are checked and play no part.
+ * Reads a tokenizer.json of the GPT-2, GPT-NeoX, Llama 2, Llama 3, Qwen 2 or GPT-4 kind: byte-level BPE over the words of a
+ * known expression, or BPE over characters with byte fallback. Post-processors only add special tokens around a text,
+ * which data preparation does itself; they are checked and play no part.
  * @throws ThalwegError BAD_INPUT naming the JSON path of anything that is not supported
  */
 export function readTokenizerJson(text: string, file: string): TokenizerForm {
@@ -63,15 +49,15 @@ export function readTokenizerJson(text: string, file: string): TokenizerForm {
     metaspace: false,
     prefix: "none",
     byteLevel: false,
-    gpt2Words: false,
+    words: "none",
     splitSpaces: false,
   };
   readNormalizer(root.at("normalizer"), form);
   const normalize = normalizer(form);
-  readPreTokenizer(root.at("pre_tokenizer"), form);
+  readPreTokenizer(partsOf(root.at("pre_tokenizer"), "pretokenizers"), form);
   checkPostProcessor(root.at("post_processor"));
   const model = readModel(root.at("model"), form);
-  if (model.ignoreMerges && !form.gpt2Words)
+  if (model.ignoreMerges && form.words === "none")
     root.at("model").at("ignore_merges").refuse("is true, which is supported for byte-level words only");
   const added = readAddedTokens(root.at("added_tokens"), model.vocab, normalize);
   const unclear = form.metaspace ? added.find((token) => /[ \u2581]/.test(token.content)) : undefined;
@@ -133,32 +119,6 @@ function readMarks(part: JsonNode): void {
   if (pattern.string() !== " ") pattern.refuse(`is ${JSON.stringify(pattern.value)}, expected " "`);
   const content = part.at("content");
   if (content.string() !== spaceMark) content.refuse(`is ${JSON.stringify(content.value)}, expected "${spaceMark}"`);
-}
-
-function readPreTokenizer(node: JsonNode, form: TextForm): void {
-  const parts = partsOf(node, "pretokenizers");
-  if (parts.length > 1) parts[1]!.refuse("is a second pre-tokenizer; expected one");
-  const [part] = parts;
-  if (part === undefined) return;
-  const type = part.at("type").string();
-  if (type === "ByteLevel") {
-    part.only("type", "add_prefix_space", "trim_offsets", "use_regex");
-    const regex = part.at("use_regex");
-    form.byteLevel = true;
-    form.gpt2Words = regex.missing || regex.boolean();
-    if (form.marks) part.refuse(`is ByteLevel after a normalizer that writes "${spaceMark}"`);
-    if (part.at("add_prefix_space").boolean()) form.prefix = "missing-space";
-  } else if (type === "Metaspace") {
-    const { mark, scheme, split } = metaspace(part);
-    if (mark !== spaceMark) part.at("replacement").refuse(`is ${JSON.stringify(mark)}, expected "${spaceMark}"`);
-    if (form.prefix !== "none" && scheme !== "never") part.refuse("puts a mark before the text a second time");
-    form.metaspace = true;
-    form.marks = true;
-    form.splitSpaces = split;
-    if (scheme !== "never") form.prefix = scheme === "first" ? "first" : "missing-space";
-  } else {
-    part.at("type").refuse(`${JSON.stringify(type)} is not supported; known are ByteLevel and Metaspace`);
-  }
 }
 
 /** These add special tokens and change offsets, never the ids of the text. */
