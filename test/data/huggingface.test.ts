@@ -16,7 +16,7 @@ interface Fixture {
 const fixture = (name: string) =>
   JSON.parse(readFileSync(join(import.meta.dirname, `../fixtures/tokenizers/${name}.json`), "utf8")) as Fixture;
 
-const forms = ["neox", "llama", "metaspace", "prefixed"];
+const forms = ["neox", "llama", "metaspace", "prefixed", "llama3", "qwen2", "o200k"];
 
 for (const name of forms)
   for (const specialTokens of ["text", "match"] as const)
@@ -40,7 +40,8 @@ test("a tokenizer.json that is copied beside a dataset loads as the same tokeniz
     );
     const again = loadTokenizer(writeTree(temporaryFolder(t), first.files()));
     t.deepEqual([again.hash, again.eos, again.vocabSize], [first.hash, first.eos, first.vocabSize]);
-    t.is(first.eos, name === "neox" || name === "prefixed" ? 0 : 2);
+    const ends: Record<string, number> = { llama: 2, metaspace: 2, llama3: 501, qwen2: 451, o200k: 451 };
+    t.is(first.eos, ends[name] ?? 0);
   }
 });
 
@@ -83,6 +84,16 @@ test("what is not supported is named by its path", (t) => {
   refuse("neox", "normalizer", { type: "Lowercase" }, /normalizer\.type "Lowercase" is not supported/);
   refuse("llama", "normalizer.normalizers.1.content", "_", /normalizer\.normalizers\[1\]\.content is "_"/);
   refuse("neox", "pre_tokenizer", { type: "Whitespace" }, /pre_tokenizer\.type "Whitespace" is not supported/);
+  const split = (name: string, path: string, value: unknown, message: RegExp) =>
+    refuse(name, `pre_tokenizer.pretokenizers.${path}`, value, message);
+  split("llama3", "0.pattern.Regex", "\\w+", /pretokenizers\[0\]\.pattern\.Regex is "\\\\w\+"; known are .*Llama 3/);
+  split("llama3", "0.pattern", { String: " " }, /pretokenizers\[0\]\.pattern\.String is not known/);
+  split("llama3", "0.behavior", "MergedWithNext", /pretokenizers\[0\]\.behavior is "MergedWithNext"/);
+  split("o200k", "0.invert", false, /pretokenizers\[0\]\.behavior is "Removed"/);
+  split("llama3", "1.use_regex", true, /pretokenizers\[1\]\.use_regex would split a second time/);
+  split("llama3", "1.add_prefix_space", true, /pretokenizers\[1\]\.add_prefix_space would put a space/);
+  split("llama3", "1", { type: "Digits" }, /pretokenizers\[0\] is a Split without a ByteLevel/);
+  split("llama3", "2", { type: "ByteLevel" }, /pretokenizers\[2\] is a third pre-tokenizer/);
   refuse("neox", "truncation", { max_length: 4 }, /truncation is set/);
   refuse("neox", "post_processor", { type: "Surprise" }, /post_processor\.type "Surprise"/);
   refuse("neox", "decoder", { type: "WordPiece" }, /decoder\.type "WordPiece" is not supported/);

@@ -1,6 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import test from "ava";
@@ -148,23 +149,25 @@ test("killed at any moment, prepare leaves no half dataset, and the next run mak
     console.log("started");
     await prepare({ inputs: [input], output, tokenizer: "bytes", shardTokens: 20000, batchBytes: 30000, chunkBytes: 30000, commitSeconds: 0 });
     console.log("done");`;
-  const start = (output: string): ChildProcess =>
-    spawn(process.execPath, ["--import=tsx", "--input-type=module", "-e", script, join(root, "a.jsonl"), output], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-  const said = (child: ChildProcess, word: string) =>
-    new Promise<void>((resolve) => child.stdout!.on("data", (data) => String(data).includes(word) && resolve()));
+  // What a process says is kept: two words may come at once, before the second is waited for.
+  const start = (output: string) => {
+    const args = ["--import=tsx", "--input-type=module", "-e", script, join(root, "a.jsonl"), output];
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const says = async (word: string) => t.is((await lines.next()).value, word);
+    return { child, says };
+  };
   const whole = join(root, "whole");
   const first = start(whole);
-  await said(first, "started");
+  await first.says("started");
   const began = performance.now();
-  await said(first, "done");
+  await first.says("done");
   const takes = performance.now() - began;
   for (const share of [0.2, 0.6, 0.95]) {
     const output = join(root, "out", `at-${share}`);
-    const child = start(output);
+    const { child, says } = start(output);
     const exit = new Promise((resolve) => child.on("exit", resolve));
-    await said(child, "started");
+    await says("started");
     await sleep(takes * share);
     child.kill("SIGKILL");
     await exit;

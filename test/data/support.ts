@@ -1,5 +1,15 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { ExecutionContext } from "ava";
@@ -74,6 +84,13 @@ export function namedTokenizer(vocabSize: number): Tokenizer {
     decode: () => "",
     files: () => ({}),
   };
+}
+
+/** Whether .zst and .parquet can be read here: npm may leave their packages out. */
+export function optionalPackagesInstalled(): boolean {
+  const folders = createRequire(import.meta.url).resolve.paths("fzstd") ?? [];
+  const names = ["fzstd", "hyparquet", "hyparquet-compressors"];
+  return names.every((name) => folders.some((folder) => existsSync(join(folder, name))));
 }
 
 /** The seed of a random test, printed when it fails; THALWEG_TEST_SEED repeats one. */
