@@ -41,7 +41,7 @@ run("cmake", [
   `-DCMAKE_BUILD_TYPE=${flag("--debug") ? "Debug" : "Release"}`,
   `-DTHALWEG_SANITIZE=${sanitize}`,
   ...(tests ? ["-DTHALWEG_TESTS=ON"] : []),
-  `-DTHALWEG_ADDON=${sanitize ? "OFF" : "ON"}`,
+  "-DTHALWEG_ADDON=ON",
   `-DTHALWEG_CUDA=${cuda ? "ON" : "OFF"}`,
   ...(value("--architectures") ? [`-DTHALWEG_CUDA_ARCHITECTURES=${value("--architectures")}`] : []),
   `-DTHALWEG_EMULATE_TILES=${sanitize ? "ON" : "OFF"}`,

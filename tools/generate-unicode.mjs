@@ -64,7 +64,8 @@ function classes() {
     "Where the class changes: code point * 4 + class (0 other, 1 letter, 2 number, 3 white space).",
     version + table("uint32_t", "kClassStarts", starts(classOf)),
   );
-  const caseOf = (c) => (/[\p{Lu}\p{Lt}]/u.test(c) ? 1 : /\p{Ll}/u.test(c) ? 2 : /[\p{Lm}\p{Lo}\p{M}]/u.test(c) ? 3 : 0);
+  const caseOf = (c) =>
+    /[\p{Lu}\p{Lt}]/u.test(c) ? 1 : /\p{Ll}/u.test(c) ? 2 : /[\p{Lm}\p{Lo}\p{M}]/u.test(c) ? 3 : 0;
   write(
     "unicode_cases_table.cpp",
     "Where the case changes: code point * 4 + case (0 none, 1 upper or title, 2 lower, 3 another letter or a mark).",

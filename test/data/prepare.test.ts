@@ -9,6 +9,7 @@ import { openDataset } from "../../ts/data/dataset.ts";
 import { inspectDataset } from "../../ts/data/inspect.ts";
 import { type PrepareProgress, prepare } from "../../ts/data/prepare.ts";
 import { isValidation } from "../../ts/data/split.ts";
+import { loadTokenizer } from "../../ts/data/tokenizers/index.ts";
 import { fingerprint, temporaryFolder, writeTree } from "./support.ts";
 
 function lines(count: number, first = 0): string {
@@ -48,14 +49,23 @@ test("text comes back from the shards, ended by <|endoftext|>, each document in 
   }
 });
 
-test("the same inputs give the same bytes", async (t) => {
-  const root = writeTree(temporaryFolder(t), { "in/a.jsonl": lines(200), "in/b.txt": "text", "in/c/d.md": "more" });
-  const outputs = ["x", "y"].map((name) => join(root, name));
-  for (const output of outputs)
-    await prepare({ inputs: [join(root, "in")], output, tokenizer: "bytes", shardTokens: 500 });
-  const [x, y] = outputs.map(fingerprint);
-  t.deepEqual(x, y);
-  t.true(x!.length > 8);
+test("the same inputs give the same bytes, whatever the threads, batches and chunks", async (t) => {
+  const root = writeTree(temporaryFolder(t), { "in/a.jsonl": lines(2000), "in/b.txt": "text", "in/c/d.md": "more" });
+  const ways = [
+    { threads: 1 },
+    { threads: 1 },
+    { threads: 2, batchBytes: 3000, chunkBytes: 1000 },
+    { threads: 3, batchBytes: 500 },
+  ];
+  const made: [string, string][][] = [];
+  for (const [i, { threads, ...way }] of ways.entries()) {
+    const output = join(root, `out-${i}`);
+    const tokenizer = loadTokenizer("gpt2", { threads });
+    await prepare({ inputs: [join(root, "in")], output, tokenizer, shardTokens: 3000, ...way });
+    made.push(fingerprint(output));
+  }
+  for (const one of made) t.deepEqual(one, made[0]);
+  t.true(made[0]!.length > 8);
 });
 
 test("adding documents moves none between training and validation", (t) => {

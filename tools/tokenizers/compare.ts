@@ -1,14 +1,18 @@
 /**
- * Compares our ids and texts with tiktoken's and Hugging Face tokenizers', on files and on random Unicode:
- *   tsx tools/tokenizers/compare.ts --python python3 [--files 'FOLDER'..] [--random 20000] [--seed 1] TOKENIZER.json|RANKS..
+ * Compares our ids and texts with tiktoken's and Hugging Face tokenizers', on files and on random Unicode; prints JSON:
+ *   tsx tools/tokenizers/compare.ts --python python3 [--files 'FOLDER'..] [--random 20000] [--seed 1] TOKENIZER..
+ * TOKENIZER is a tokenizer.json (against Hugging Face), a ranks file of GPT-2's words (against tiktoken and, as the
+ * tokenizer.json we write for it, Hugging Face), or WORDS=RANKS: the ranks under other words (cl100k, qwen2, o200k).
  * Needs `pip install tokenizers tiktoken` there. Ends with exit code 1 when anything differs.
  */
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { loadTokenizer, type Tokenizer } from "../../ts/data/tokenizers/index.ts";
+import { splitPatterns } from "../../ts/data/tokenizers/pre_tokenizer.ts";
 import { randomTexts } from "./random_texts.ts";
 
 const { values: options, positionals } = parseArgs({
@@ -26,43 +30,47 @@ interface Answer {
   decoded: string[];
 }
 
-/** A running oracle: asks one question at a time. */
-function oracle(args: string[]) {
+/** A running oracle: says what it is, then answers one question at a time. */
+async function oracle(args: string[]) {
   const child = spawn(options.python, [join(import.meta.dirname, "oracle.py"), ...args], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error(`the oracle ${args.join(" ")} ended`);
+    return JSON.parse(value);
+  };
   return {
-    ask: async (texts: readonly string[]): Promise<Answer> => {
+    name: (await next()) as string,
+    ask: (texts: readonly string[]): Promise<Answer> => {
       child.stdin.write(`${JSON.stringify({ texts })}\n`);
-      const { value, done } = await lines.next();
-      if (done) throw new Error(`the oracle ${args.join(" ")} ended`);
-      return JSON.parse(value) as Answer;
+      return next();
     },
     end: () => child.stdin.end(),
   };
 }
 
-let failures = 0;
-
-async function compare(name: string, tokenizer: Tokenizer, answer: Answer, texts: readonly string[]) {
+/** Texts whose ids or decoded text differ; the first few are shown on standard error. */
+async function differences(tokenizer: Tokenizer, answer: Answer, texts: readonly string[]) {
+  let [different, tokens] = [0, 0];
   const batch = await tokenizer.encodeBatch(texts.map((text) => Buffer.from(text, "utf8")));
   for (const [i, text] of texts.entries()) {
     const ours = [...batch.ids.subarray(batch.offsets[i], batch.offsets[i + 1])];
     const theirs = answer.ids[i]!;
+    const alone = tokenizer.encode(text);
+    tokens += theirs.length;
+    const sameIds = ours.length === theirs.length && ours.every((id, k) => id === theirs[k] && id === alone[k]);
     const decoded = tokenizer.decode(ours);
-    const same = ours.length === theirs.length && ours.every((id, k) => id === theirs[k]);
-    if (same && decoded === answer.decoded[i] && tokenizer.encode(text).every((id, k) => id === theirs[k])) continue;
-    if (failures++ < 10) {
-      const at = ours.findIndex((id, k) => id !== theirs[k]);
-      const what = same ? "text" : `ids from ${at}: ${ours.slice(at, at + 8)} for ${theirs.slice(at, at + 8)}`;
-      console.log(`DIFFERS ${name} ${what} of ${JSON.stringify(text.slice(0, 200))}`);
-      if (same)
-        console.log(
-          `  ours ${JSON.stringify(decoded.slice(0, 200))} for ${JSON.stringify(answer.decoded[i]!.slice(0, 200))}`,
-        );
-    }
+    if (sameIds && decoded === answer.decoded[i]) continue;
+    if (different++ > 5) continue;
+    const at = ours.findIndex((id, k) => id !== theirs[k]);
+    const what = sameIds
+      ? `text ${JSON.stringify(decoded.slice(0, 200))} for ${JSON.stringify(answer.decoded[i]!.slice(0, 200))}`
+      : `ids from ${at}: ${ours.slice(at, at + 8)} for ${theirs.slice(at, at + 8)}`;
+    console.error(`DIFFERS ${what} of ${JSON.stringify(text.slice(0, 200))}`);
   }
+  return { different, tokens };
 }
 
 /** The documents of text files and of the text fields of .jsonl files. */
@@ -71,39 +79,70 @@ function documents(folder: string): string[] {
     if (name.endsWith(".txt")) return [readFileSync(join(folder, name), "utf8")];
     if (!name.endsWith(".jsonl")) return [];
     const lines = readFileSync(join(folder, name), "utf8").split("\n");
-    return lines.filter((line) => line !== "").map((line) => (JSON.parse(line) as { text: string }).text);
+    return lines.filter((line) => line !== "").flatMap((line) => (JSON.parse(line) as { text?: string }).text ?? []);
   });
 }
 
-async function check(path: string, matchSpecial: boolean) {
-  const json = path.endsWith(".json");
-  const started = performance.now();
-  const tokenizer = loadTokenizer(json ? path : `gpt2:${path}`, { specialTokens: matchSpecial ? "match" : "text" });
-  const loaded = performance.now() - started;
-  const { ask, end } = oracle([json ? "hf" : "tiktoken", path, ...(matchSpecial ? ["--match-special"] : [])]);
-  const texts = options.files.flatMap(documents);
-  for (const [name, all] of [
-    ["files", texts],
-    ["random", randomTexts(Number(options.seed), Number(options.random), [...specials(tokenizer)])],
-  ] as const) {
+interface Case {
+  readonly name: string;
+  readonly spec: string;
+  readonly oracle: readonly string[];
+  readonly specialTokens: "text" | "match";
+}
+
+/** What is to be compared; tokenizer.json files that are made for it go to `folder`. */
+function casesOf(argument: string, folder: string): Case[] {
+  const both = (name: string, spec: string): Case[] =>
+    (["text", "match"] as const).map((specialTokens) => {
+      const flags = specialTokens === "match" ? ["--match-special"] : [];
+      return { name, spec, oracle: ["hf", spec, ...flags], specialTokens };
+    });
+  if (argument.endsWith(".json")) return both(argument, argument);
+  const [, words = "gpt2", ranks] = /^(?:(\w+)=)?(.*)$/.exec(argument)!;
+  const pattern = splitPatterns[words as keyof typeof splitPatterns];
+  const json = JSON.parse(loadTokenizer(`gpt2:${ranks}`).files()["tokenizer.json"]!);
+  if (words !== "gpt2") {
+    const split = { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
+    json.pre_tokenizer = { type: "Sequence", pretokenizers: [split, { ...json.pre_tokenizer, use_regex: false }] };
+    json.model.ignore_merges = true;
+  }
+  const file = join(folder, `${words}.json`);
+  writeFileSync(file, JSON.stringify(json));
+  const name = `${basename(ranks!)} with the words of ${words}`;
+  return [{ name, spec: file, oracle: ["tiktoken", ranks!, pattern], specialTokens: "text" }, ...both(name, file)];
+}
+
+async function check({ name, spec, oracle: args, specialTokens }: Case, files: readonly string[]) {
+  const tokenizer = loadTokenizer(spec, { specialTokens });
+  const { added_tokens } = JSON.parse(tokenizer.files()["tokenizer.json"]!) as { added_tokens: { content: string }[] };
+  const special = added_tokens.map((token) => token.content);
+  const { name: library, ask, end } = await oracle([...args]);
+  const sums = { fileTokens: 0, randomTokens: 0, differences: 0 };
+  for (const [kind, all] of [
+    ["fileTokens", files],
+    ["randomTokens", randomTexts(Number(options.seed), Number(options.random), special)],
+  ] as const)
     for (let i = 0; i < all.length; i += 1000) {
       const some = all.slice(i, i + 1000);
-      await compare(name, tokenizer, await ask(some), some);
+      const { different, tokens } = await differences(tokenizer, await ask(some), some);
+      sums[kind] += tokens;
+      sums.differences += different;
     }
-  }
   end();
-  console.log(
-    `${path}${matchSpecial ? " matching special tokens" : ""}: loaded in ${loaded.toFixed(0)} ms, ${texts.length} documents, ${options.random} random texts, ${failures} differences`,
-  );
+  return { tokenizer: name, oracle: library, specialTokens, vocabSize: tokenizer.vocabSize, ...sums };
 }
 
-function* specials(tokenizer: Tokenizer): Iterable<string> {
-  const added = JSON.parse(tokenizer.files()["tokenizer.json"]!).added_tokens as { content: string }[];
-  for (const token of added) yield token.content;
+const folder = mkdtempSync(join(tmpdir(), "thalweg-compare-"));
+try {
+  const files = options.files.flatMap(documents);
+  const results = [];
+  for (const argument of positionals)
+    for (const one of casesOf(argument, folder)) results.push(await check(one, files));
+  const fileBytes = files.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  const { random, seed } = options;
+  const report = { documents: files.length, fileBytes, randomTexts: Number(random), seed: Number(seed), results };
+  console.log(JSON.stringify(report, null, 2));
+  process.exitCode = results.every((result) => result.differences === 0) ? 0 : 1;
+} finally {
+  rmSync(folder, { recursive: true });
 }
-
-for (const path of positionals) {
-  await check(path, false);
-  if (path.endsWith(".json")) await check(path, true);
-}
-process.exitCode = failures === 0 ? 0 : 1;

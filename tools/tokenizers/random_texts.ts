@@ -72,6 +72,20 @@ const phrases = [
   "<unk>",
   "<0x0A>",
   "\u2581",
+  "'S",
+  "I'VE",
+  "'\u017f",
+  "\r\n \n",
+  " \t\n  ",
+  "//\n",
+  "./a",
+  "HTTPServer",
+  "camelCase",
+  "12345678",
+  "\u01c5a",
+  "\u02b0B",
+  "A\u0301B",
+  "漢A",
 ];
 
 /** Texts of random pieces: characters of one block, phrases, the given tokens, long runs; well-formed UTF-16. */
