@@ -15,7 +15,7 @@ const prepareCommand = defineCommand({
   options: {
     config: { type: "string", describe: "YAML with inputs, output, tokenizer: configs/data/pile.yaml." },
     out: { type: "string", describe: "Folder to make; gets train/ and validation/." },
-    tokenizer: { type: "string", describe: "bytes, gpt2, or a file of GPT-2 ranks." },
+    tokenizer: { type: "string", describe: "bytes, gpt2, gpt2:RANKS_FILE, or a tokenizer.json (or its folder)." },
     field: {
       type: "string",
       describe: "Field of lines or column that holds the text, a.b for inner ones. Default: text.",
