@@ -48,11 +48,23 @@ const hopperMatmul = {
         .some((p) => /MEMBAR\.ALL\.GPU/.test(p)),
   },
 };
+const { "addend by ldmatrix": gatedByLdmatrix, ...hopperSwiglu } = hopperMatmul;
+const special = /MUFU\.EX2/;
 const wide = { "16-byte loads": loads, "16-byte stores": stores };
 
 /** What a kernel must contain, by its name. */
 const rules = [
   { kernel: /^matmul::mma_kernel</, must: { ...tensorCores, "16-byte stores": stores } },
+  { kernel: /^matmul::swiglu_mma_kernel</, must: { ...tensorCores, "16-byte stores": stores, exponentials: special } },
+  { kernel: /^matmul::swiglu_mma_kernel<\d, \(matmul::Fusion\)2>/, must: { "16-byte loads": loads } },
+  {
+    kernel: /^matmul::hopper::swiglu_wgmma_kernel</,
+    must: { ...hopperSwiglu, wgmma: /HGMMA\.64x(256|192|128)x16\.F32\.BF16/ },
+  },
+  {
+    kernel: /^matmul::hopper::swiglu_wgmma_kernel<\d, \(matmul::Fusion\)2,/,
+    must: { "gate and up by ldmatrix": gatedByLdmatrix, exponentials: special },
+  },
   { kernel: /^matmul::hopper::wgmma_kernel<0,/, must: { ...hopperMatmul, wgmma: /HGMMA\.64x256x16\.F32\.BF16/ } },
   { kernel: /^matmul::hopper::wgmma_kernel<1,/, must: { ...hopperMatmul, wgmma: /HGMMA\.64x192x16\.F32\.BF16/ } },
   { kernel: /^matmul::hopper::wgmma_kernel<2,/, must: { ...hopperMatmul, wgmma: /HGMMA\.64x128x16\.F32\.BF16/ } },

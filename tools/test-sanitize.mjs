@@ -15,7 +15,7 @@ if (!run(process.execPath, ["tools/build-native.mjs", "--sanitize", "address,und
 
 // Kernels broken on purpose prove the simulated GPU, not the host's memory: a product that nobody waits for writes where
 // registers once were, and hundreds of broken runs are slow here.
-const broken = "^simt_(attention|hopper_matmul_bugs)_test$";
+const broken = "^simt_(attention|hopper_matmul_bugs|hopper_swiglu_bugs)_test$";
 const parallel = ["--parallel", String(availableParallelism())];
 // AMX and AVX-512 run under the sanitizers as they are; every path is covered by the tests' own loop over paths.
 const native = run("ctest", ["--test-dir", "out/sanitize", "--output-on-failure", "-E", broken, ...parallel], {

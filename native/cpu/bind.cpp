@@ -93,6 +93,16 @@ bool pack_request(const ops::Command& command, PackRequest& out) {
     out = {p.weight.as<const float>(), p.n, p.k, Orientation::Dgrad, p.dy.dtype};
     return true;
   }
+  if (command.op == ops::LinearSwiglu::kName) {
+    const auto p = ops::LinearSwiglu::decode(command);
+    out = {p.weight.as<const float>(), 2 * p.ffn, p.k, Orientation::Forward, p.x.dtype};
+    return true;
+  }
+  if (command.op == ops::LinearDgradSwiglu::kName) {
+    const auto p = ops::LinearDgradSwiglu::decode(command);
+    out = {p.weight.as<const float>(), p.n, p.ffn, Orientation::Dgrad, p.dy.dtype};
+    return true;
+  }
   return false;
 }
 

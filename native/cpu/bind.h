@@ -27,7 +27,7 @@ BoundCommand bind_command(const Kernels& kernels, const ops::Command& command, b
 /** Bytes of workspace the kernel of a command needs. */
 size_t workspace_bytes(const Kernels& kernels, const ops::Command& command, int threads);
 
-/** The packed copy that `linear` or `linearDgrad` looks up; false for other ops. */
+/** The packed copy that a product with a weight looks up; false for other ops. */
 bool pack_request(const ops::Command& command, PackRequest& out);
 
 }  // namespace thalweg::cpu

@@ -17,7 +17,9 @@ bool is_whole_parameter(const Program& program, const ProgramCommand& command, s
 }
 
 int copied_operand(const std::string& op) {
-  if (op == ops::Linear::kName || op == ops::LinearDgrad::kName) return 1;
+  for (const char* product :
+       {ops::Linear::kName, ops::LinearDgrad::kName, ops::LinearSwiglu::kName, ops::LinearDgradSwiglu::kName})
+    if (op == product) return 1;
   if (op == ops::Adamw::kName) return 3;
   return -1;
 }

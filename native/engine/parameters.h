@@ -10,7 +10,8 @@ namespace thalweg::engine {
 /** Whether operand `index` of a command is a whole tensor `param/...` of the layout, same shape. */
 bool is_whole_parameter(const Program& program, const ProgramCommand& command, size_t index, const Layout& layout);
 
-/** Position of the operand that may have derived copies: the weight of linear and linearDgrad, the parameter of adamw;
+/** Position of the operand that may have derived copies: the weight of linear, linearDgrad and their
+ * forms with SwiGLU, the parameter of adamw;
  * -1 for other ops. */
 int copied_operand(const std::string& op);
 

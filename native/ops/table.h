@@ -4,6 +4,7 @@
 #include "native/ops/embedding.h"
 #include "native/ops/rmsnorm.h"
 #include "native/ops/linear.h"
+#include "native/ops/linear_swiglu.h"
 #include "native/ops/rope.h"
 #include "native/ops/attention.h"
 #include "native/ops/swiglu.h"
@@ -22,6 +23,8 @@
   X(Linear, linear) \
   X(LinearDgrad, linear_dgrad) \
   X(LinearWgrad, linear_wgrad) \
+  X(LinearDgradSwiglu, linear_dgrad_swiglu) \
+  X(LinearSwiglu, linear_swiglu) \
   X(Rope, rope) \
   X(Attention, attention) \
   X(AttentionBackward, attention_backward) \

@@ -235,6 +235,18 @@ const swigluBackward: ReferenceOp = ({ x, dy, dx }, { rows, ffn }) => {
     }
 };
 
+const linearSwiglu: ReferenceOp = ({ x, weight, gateUp, y }, d, step) => {
+  const between = gateUp ?? new Float64Array(2 * y!.length);
+  linear({ x: x!, weight: weight!, y: between }, { ...d, n: 2 * d.ffn! }, step);
+  swiglu({ x: between, y: y! }, d, step);
+};
+
+const linearDgradSwiglu: ReferenceOp = ({ dy, weight, gateUp, dgateUp }, d, step) => {
+  const dm = new Float64Array(gateUp!.length / 2);
+  linearDgrad({ dy: dy!, weight: weight!, dx: dm }, { ...d, k: d.ffn! }, step);
+  swigluBackward({ x: gateUp!, dy: dm, dx: dgateUp! }, d, step);
+};
+
 const classifier: ReferenceOp = ({ logits, targets, loss, lse, dlogits }, d, step) => {
   for (let r = 0; r < d.rows!; r++) {
     const z = row(logits!, r, d.columns!).slice();
@@ -297,6 +309,8 @@ export const referenceOps: Readonly<Record<string, ReferenceOp>> = {
   linear,
   linearDgrad,
   linearWgrad,
+  linearSwiglu,
+  linearDgradSwiglu,
   rope,
   attention,
   attentionBackward,

@@ -142,7 +142,8 @@ test("memory is reported by purpose and adds up; recompute and chunks of the hea
 });
 
 test("FLOPs of the recorded Programs agree with the formula per token", (t) => {
-  const model = buildModule(preset("10m"), { precision: "bf16", microBatch: 8, length: 256, update: adamw() });
+  const options = { precision: "bf16", microBatch: 8, length: 256, update: adamw() } as const;
+  const model = buildModule(preset("10m"), { ...options, fuse: false }); // products by themselves
   const { byFamily } = programCost(model.programs.accumulate!);
   t.is(byFamily.linear!.flops, 6 * 8519680 * 2048);
   // Attention: 4 forward and 10 backward (one product more than counted: scores are recomputed) per pair, with the diagonal.

@@ -1,6 +1,7 @@
 import { dtypeBytes, numel } from "../base/dtype.ts";
 import { ThalwegError } from "../base/errors.ts";
 import type { Program, ProgramCommand, ProgramTensor } from "../engine/program.ts";
+import { fuse } from "./fuse.ts";
 import type { Layout } from "./layout.ts";
 import { type OpRule, operandNames } from "./op.ts";
 import { families, ops } from "./ops/index.ts";
@@ -13,9 +14,16 @@ export interface Lowered {
   memory: MemoryPlan;
 }
 
+export interface LowerOptions {
+  reuse?: Reuse;
+  /** Make one command of those that have a fused form, see fuse.ts. Default: no. */
+  fuse?: boolean;
+}
+
 /** Lowers what a tape recorded to a Program over the addresses of `layout`. Throws BAD_PROGRAM on tensors it lacks. */
-export function lower(tape: Tape, name: string, layout: Layout, options: { reuse?: Reuse } = {}): Lowered {
-  const memory = planMemory(tape.commands, options);
+export function lower(tape: Tape, name: string, layout: Layout, options: LowerOptions = {}): Lowered {
+  const played = options.fuse ? fuse(tape.commands) : tape.commands;
+  const memory = planMemory(played, options);
   const tensors: ProgramTensor[] = [];
   const indices = new Map<Tensor, number>();
   const indexOf = (t: Tensor | undefined): number => {
@@ -37,7 +45,7 @@ export function lower(tape: Tape, name: string, layout: Layout, options: { reuse
       );
     return laid.offset + t.byteOffset;
   };
-  const commands: ProgramCommand[] = tape.commands.map((c) => ({
+  const commands: ProgramCommand[] = played.map((c) => ({
     op: c.rule.name,
     label: c.label,
     operands: operandNames(c.rule).map((operand) => indexOf(c.inputs[operand] ?? c.outputs[operand])),

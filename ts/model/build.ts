@@ -128,7 +128,8 @@ export function buildPrograms(
       );
     const tape = new Tape({ precision: options.precision, parameterSet });
     recorders[kind](tape, model, { batch, length });
-    const lowered = lower(tape, name, layout, { reuse: options.reuse ?? "all" });
+    const { reuse = "all", fuse = options.precision === "bf16" } = options;
+    const lowered = lower(tape, name, layout, { reuse, fuse });
     memory[name] = { scratch: lowered.memory.bytes, peak: lowered.memory.peak };
     return lowered.program;
   });

@@ -49,6 +49,8 @@ export interface BuildOptions {
   /** More parameter sets of the same layout, e.g. ["ema"]. */
   parameterSets?: readonly string[] | undefined;
   reuse?: Reuse | undefined;
+  /** One command for a product and what follows it, where there is one (graph/fuse.ts). Default: in bf16. Same bits. */
+  fuse?: boolean | undefined;
 }
 
 /** What Programs of one Module share. */

@@ -9,4 +9,8 @@ namespace thalweg::cuda::matmul::hopper {
  * multiples of 16 bytes, their addresses too. */
 void launch_product(const Product<bf16>& p, const Plan& plan, const Output& out, Context& ctx);
 
+/** As matmul::launch_swiglu, by wgmma. */
+void launch_swiglu(Fusion fusion, const Shape& s, const Matrix<bf16>& a, const Matrix<bf16>& b, const Plan& plan,
+                   const SwigluTensors& t, Context& ctx);
+
 }  // namespace thalweg::cuda::matmul::hopper

@@ -1,5 +1,5 @@
 #pragma once
-#include "native/cuda/kernels/hopper_matmul_epilogue.cuh"
+#include "native/cuda/kernels/hopper_matmul_swiglu.cuh"
 
 /**
  * The block: a warpgroup of which one thread loads, and two that multiply and store. Persistent: cluster c of C works
@@ -9,7 +9,7 @@
 namespace thalweg::cuda::matmul::hopper {
 
 /** One consumer warpgroup. */
-template <Tile T, Form F, class P>
+template <Tile T, Form F, class P, Fusion U = Fusion::kNone>
 class Consumer {
   static constexpr int kBlocks = T.rows() / 64;
   static constexpr bool kAMn = a_mn_major(F), kBMn = b_mn_major(F);
@@ -22,7 +22,7 @@ class Consumer {
         out_(out),
         group_(static_cast<int>(shuffle_from(threadIdx.x / 128, 0)) - 1),  // uniform, which descriptors want
         rank_(static_cast<int>(blockIdx.x) % problem.cluster),
-        slabs_(shared.slabs[group_], maps.c, group_),
+        slabs_(shared.slabs[group_], maps, group_),
         a_(panel_descriptor<kAMn>(shared.slots[0], P::kLeading) +
            (T.ping_pong ? 0 : descriptor_offset(group_ * kBlocks * kPanelBytes))),
         b_(panel_descriptor<kBMn>(shared.slots[0] + T.panels_m() * kPanelBytes, P::kLeading)) {}
@@ -34,19 +34,25 @@ class Consumer {
     for (int index = first, turn = 0; index < count; index += stride, turn ^= 1) {
       const Work w = work_of<T>(problem_, index, rank_);
       if (T.ping_pong && turn != group_) {
-        if (P::kTakesTurns) ring_.skip(slots_of<T>(problem_, w));
+        if (P::kTakesTurns) ring_.skip(slots_of<T, U>(problem_, w));
         continue;
       }
       if (T.ping_pong) await_turn();
       sum(w.steps);
-      if (problem_.addend) add_addend();
       const int row = w.m + (T.ping_pong ? 0 : group_ * T.rows());
-      UNROLL
-      for (int block = 0; block < kBlocks; block++) {
-        if (out_.half)
-          slabs_.store(sums_[block], row + block * 64, w.n);
-        else
-          store_direct(sums_[block], out_, w.split, row + block * 64, w.n, add);
+      if constexpr (U == Fusion::kSwigluGradient) {
+        store_gradients(row, w.n);
+      } else {
+        if (problem_.addend) add_addend();
+        UNROLL
+        for (int block = 0; block < kBlocks; block++) {
+          if constexpr (U == Fusion::kSwiglu)
+            slabs_.store(sums_[block], row + block * 64, w.n / 2);
+          else if (out_.half)
+            slabs_.store(sums_[block], row + block * 64, w.n);
+          else
+            store_direct(sums_[block], out_, w.split, row + block * 64, w.n, add);
+        }
       }
     }
     slabs_.finish();
@@ -80,8 +86,8 @@ class Consumer {
   /** The addend's slots are this warpgroup's too: they must be full before the other looks at the ring. */
   DEVICE void pass_turn() {
     RingPlace<T.stages> ahead = ring_;
-    if (problem_.addend && P::kTurnAfterAddend)
-      for (int step = 0; step < T.addend_steps(); step++, ahead.advance())
+    if (P::kTurnAfterAddend)
+      for (int step = 0; step < more_slots<T, U>(problem_); step++, ahead.advance())
         P::await_full(&shared_.full[ahead.slot], ahead.parity);
     if (lane_index() == 0) mbarrier_arrive(&shared_.turns[1 - group_]);
   }
@@ -114,11 +120,26 @@ class Consumer {
     }
   }
 
+  DEVICE void store_gradients(int row, int first) {
+    UNROLL
+    for (int column = 0; column < T.panels_n(); column++) {
+      P::await_full(&shared_.full[ring_.slot], ring_.parity);
+      const std::byte* slot = shared_.slots[ring_.slot] + (T.ping_pong ? 0 : group_ * kBlocks * kPanelBytes);
+      UNROLL
+      for (int block = 0; block < kBlocks; block++)
+        slabs_.store_gradients(sums_[block] + column * 32, slot + block * kPanelBytes, T.panels_m() * kPanelBytes,
+                               row + block * 64, first + column * kPanel);
+      sync_warp();  // every lane has read
+      P::release(&shared_.empty[ring_.slot], problem_.cluster);
+      ring_.advance();
+    }
+  }
+
   Shared<T>& shared_;
   const Problem& problem_;
   const Output& out_;
   int group_, rank_;
-  SlabStore<P> slabs_;
+  std::conditional_t<U == Fusion::kNone, SlabStore<P>, SwigluStore<P>> slabs_;
   uint64_t a_, b_;
   RingPlace<T.stages> ring_;
   uint32_t turn_phase_ = 0;
@@ -126,7 +147,7 @@ class Consumer {
 };
 
 /** The whole of a block's work. Registers: 128 x 24 + 256 x 240 are what 384 x 168 at the start make. */
-template <Tile T, Form F, class P>
+template <Tile T, Form F, class P, Fusion U = Fusion::kNone>
 DEVICE void run_block(const Maps& maps, const Problem& problem, const Output& out) {
   auto& shared = shared_memory<Shared<T>>();
   if (threadIdx.x == 0) {
@@ -140,10 +161,10 @@ DEVICE void run_block(const Maps& maps, const Problem& problem, const Output& ou
   P::meet_at_start(problem.cluster);
   if (threadIdx.x < 128) {
     release_registers<24>();
-    if (threadIdx.x == 0) Producer<T, F, P>(shared, maps, problem).run();
+    if (threadIdx.x == 0) Producer<T, F, P, U>(shared, maps, problem).run();
   } else {
     claim_registers<240>();
-    Consumer<T, F, P>(shared, maps, problem, out).run();
+    Consumer<T, F, P, U>(shared, maps, problem, out).run();
   }
   P::meet_at_end(problem.cluster);
 }

@@ -16,14 +16,17 @@ __global__ void __launch_bounds__(kThreads, 1)
   run_block<kTiles[Row], F, P>({a, b, addend, c}, problem, out);
 }
 
-/** Panels of a row-major matrix of bf16. */
-inline TensorMap panels(const void* base, int64_t rows, int64_t columns, int64_t ld) {
+/** Panels of a row-major matrix of bf16, or boxes of another size of it, under the swizzle of their rows' length. */
+inline TensorMap panels(const void* base, int64_t rows, int64_t columns, int64_t ld, uint32_t down = kPanel,
+                        uint32_t across = kPanel) {
   TensorBox box;
   box.base = base;
   box.size[0] = static_cast<uint64_t>(columns);
   box.size[1] = static_cast<uint64_t>(rows);
   box.stride[1] = static_cast<uint64_t>(ld) * 2;
-  box.box[0] = box.box[1] = kPanel;
+  box.box[0] = across;
+  box.box[1] = down;
+  if (across == kPanel / 2) box.swizzle = BoxSwizzle::B64;
   return make_tensor_map(box);
 }
 

@@ -46,4 +46,12 @@ DEVICE int matrix_row(int warp, int step, int lane) {
   return row * 128 + (chunk ^ (row % 8)) * 16;
 }
 
+/** Half a panel, of results: 64 rows of 32 columns, 64 bytes, under the 64-byte swizzle (chunk c of row r at c ^ (r / 2
+ * % 4)); of paired operands: 32 rows of 64. */
+constexpr int kHalfBytes = kPanelBytes / 2;
+DEVICE int half_matrix_row(int warp, int step, int lane) {
+  const int row = warp * 16 + lane % 16, chunk = step * 2 + lane / 16;
+  return row * 64 + (chunk ^ (row / 2 % 4)) * 16;
+}
+
 }  // namespace thalweg::cuda::matmul::hopper

@@ -40,8 +40,19 @@ struct Protocol {
   static constexpr int kLeading = kPanelBytes;  // from one MN-major panel to the next
   static constexpr bool kTakesTurns = true;     // ping-pong: a warpgroup passes over the other's slots
   static DEVICE int place(int warp, int step) { return matrix_row(warp, step, lane_index()); }
+  static DEVICE int half_place(int warp, int step) { return half_matrix_row(warp, step, lane_index()); }
   static DEVICE void before_products() { wgmma_fence(); }
   static DEVICE void await_slab() { bulk_wait_read<kSlabs - 1>(); }
+  /** Before 1, 2 or 3 half panels of a ring of four are written: the stores out of the others may go on. */
+  static DEVICE void await_halves(int count) {
+    if (count == 1)
+      bulk_wait_read<3>();
+    else if (count == 2)
+      bulk_wait_read<2>();
+    else
+      bulk_wait_read<1>();
+  }
+  static constexpr int kUp = 1;  // the half of a paired panel, and of a slot of gate and up, that up is loaded into
   static DEVICE void await_stores() { bulk_wait_read<0>(); }
   static DEVICE void show_slab() { fence_proxy_async(); }
   /** All 128 threads of a consumer warpgroup. */
@@ -65,18 +76,27 @@ struct Protocol {
   }
 };
 
-/** Slots a piece of work takes: those of its sum, then those of its addend. */
-template <Tile T>
-DEVICE int slots_of(const Problem& p, const Work& w) {
-  return w.steps + (p.addend ? T.addend_steps() : 0);
+/** Slots a piece of work takes after those of its sum: its addend's, or those of gate and up. */
+template <Tile T, Fusion U>
+DEVICE int more_slots(const Problem& p) {
+  if constexpr (U == Fusion::kSwigluGradient) return T.gated_steps();
+  return p.addend ? T.addend_steps() : 0;
 }
 
+template <Tile T, Fusion U>
+DEVICE int slots_of(const Problem& p, const Work& w) {
+  return w.steps + more_slots<T, U>(p);
+}
+
+/** What TMA moves. Fused, `b` is gate's rows of the weight, `addend` gate and `c` gate or its gradient, and what
+ * belongs to up, and y, have maps of their own. */
 struct Maps {
   const TensorMap &a, &b, &addend, &c;
+  const TensorMap *up_b = nullptr, *up_addend = nullptr, *up_c = nullptr, *y = nullptr;
 };
 
 /** One thread, which loads everything. */
-template <Tile T, Form F, class P>
+template <Tile T, Form F, class P, Fusion U = Fusion::kNone>
 class Producer {
  public:
   DEVICE Producer(Shared<T>& shared, const Maps& maps, const Problem& problem)
@@ -88,7 +108,9 @@ class Producer {
     for (int index = first; index < count; index += stride) {
       const Work w = work_of<T>(problem_, index, rank_);
       for (int step = 0; step < w.steps; step++) load_step(w, w.k + step * kPanel);
-      if (problem_.addend)
+      if constexpr (U == Fusion::kSwigluGradient)
+        for (int column = 0; column < T.gated_steps(); column++) load_gated(w, column);
+      else if (problem_.addend)
         for (int step = 0; step < T.addend_steps(); step++) load_addend(w, step * T.addend_columns());
     }
   }
@@ -106,9 +128,35 @@ class Producer {
     UNROLL
     for (int i = 0; i < T.panels_m(); i++)
       load_panel<a_mn_major(F)>(slot + i * kPanelBytes, maps_.a, full, w.m + i * kPanel, k, 1);
-    for (int i = rank_; i < T.panels_n(); i += problem_.cluster)
-      load_panel<b_mn_major(F)>(slot + (T.panels_m() + i) * kPanelBytes, maps_.b, full, w.n + i * kPanel, k,
-                                problem_.cluster);
+    if constexpr (U == Fusion::kSwiglu)
+      load_pairs(slot + T.panels_m() * kPanelBytes, full, w.n / 2, k);
+    else
+      for (int i = rank_; i < T.panels_n(); i += problem_.cluster)
+        load_panel<b_mn_major(F)>(slot + (T.panels_m() + i) * kPanelBytes, maps_.b, full, w.n + i * kPanel, k,
+                                  problem_.cluster);
+    ring_.advance();
+  }
+
+  /** B's panels of 32 rows of gate over the 32 rows of up for the same columns of the result, from `column` on. Of two
+   * blocks one loads gate for both, the other up. */
+  DEVICE void load_pairs(std::byte* panels, uint64_t* full, int column, int k) {
+    NO_UNROLL  // the producer has 24 registers
+        for (int i = 0; i < T.panels_n(); i++) {
+      UNROLL
+      for (int half = 0; half < 2; half++)
+        if (problem_.cluster == 1 || half == rank_)
+          load_panel<false>(panels + i * kPanelBytes + half * kHalfBytes, half == P::kUp ? *maps_.up_b : maps_.b, full,
+                            column + i * kPanel / 2, k, problem_.cluster);
+    }
+  }
+
+  /** Gate's panels of one column of panels, then up's. */
+  DEVICE void load_gated(const Work& w, int column) {
+    std::byte* slot = begin_slot(2 * T.panels_m());
+    NO_UNROLL
+    for (int i = 0; i < 2 * T.panels_m(); i++)
+      tma_load_2d(slot + i * kPanelBytes, i / T.panels_m() == P::kUp ? *maps_.up_addend : maps_.addend,
+                  &shared_.full[ring_.slot], w.n + column * kPanel, w.m + i % T.panels_m() * kPanel);
     ring_.advance();
   }
 

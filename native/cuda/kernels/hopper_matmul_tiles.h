@@ -30,6 +30,8 @@ struct Tile {
   /** The addend of a tile comes through the ring too, so many columns of panels in a slot. */
   constexpr int addend_columns() const { return (panels_m() + panels_n()) / panels_m(); }
   constexpr int addend_steps() const { return (panels_n() + addend_columns() - 1) / addend_columns(); }
+  /** So do gate and up for SwiGLU's gradient: a slot holds both, of one column of panels. */
+  constexpr int gated_steps() const { return panels_n(); }
 };
 
 /**
@@ -63,10 +65,14 @@ struct Plan {
 /** Bytes a clock that a multiprocessor gets from L2, and those its epilogue sends there. */
 constexpr double kL2Bytes = 40, kStoreBytes = 48;
 
-/** What a tile costs after its last product: registers to shared memory or straight to L2, barriers, latency. */
-constexpr double epilogue_clocks(const Tile& t, bool half) {
+/** What a tile costs after its last product: registers to shared memory or straight to L2, barriers, latency, and what
+ * is fused into it. */
+constexpr double epilogue_clocks(const Tile& t, bool half, Fusion fusion = Fusion::kNone) {
   constexpr double kLatency = 400;
-  return kLatency + static_cast<double>(t.m) * t.n * (half ? 2 : 4) / kStoreBytes;
+  const FusedWork more = fused_work(fusion);
+  return kLatency +
+         static_cast<double>(t.m) * t.n *
+             (((half ? 2 : 4) + more.stored) / kStoreBytes + more.loaded / kL2Bytes + more.special / kSpecial);
 }
 
 /**
@@ -75,7 +81,8 @@ constexpr double epilogue_clocks(const Tile& t, bool half) {
  * products if these last longer. Slices are read by a second kernel, from L2 or from memory if they are many, which
  * reads and writes C.
  */
-inline Plan costed(const Shape& s, const Target& target, int row, int cluster, int splits, bool half) {
+inline Plan costed(const Shape& s, const Target& target, int row, int cluster, int splits, bool half,
+                   Fusion fusion = Fusion::kNone) {
   constexpr double kStart = 2500, kLaunch = 5000, kMemoryBytes = 16, kProducts = 2048;
   constexpr int64_t kStayInL2 = int64_t{24} << 20;
   const Tile& t = kTiles[row];
@@ -92,7 +99,7 @@ inline Plan costed(const Shape& s, const Target& target, int row, int cluster, i
   const double step = std::max(t.m * t.n * kPanel / (kProducts * t.rate),
                                (t.m + static_cast<double>(t.n) / cluster) * 2 * kPanel / kL2Bytes);
   const double sum = step * static_cast<double>(p.k_per_split / kPanel);
-  const double rest = epilogue_clocks(t, half && p.splits == 1);
+  const double rest = epilogue_clocks(t, half && p.splits == 1, fusion);
   p.clocks = kStart + (t.ping_pong ? most * std::max(sum, (sum + rest) / 2) + rest : most * (sum + rest));
   const int64_t slices = slice_bytes(s, p.splits);
   const double pace = (slices <= kStayInL2 ? kL2Bytes : kMemoryBytes) * target.multiprocessors;
@@ -111,16 +118,17 @@ constexpr bool supported(const Target& target) {
 
 /** The cheapest plan; ties go to the earlier row, the smaller cluster and the fewer parts. `half`: C is bf16. What is
  * added to C has no say: plans made before its address is known must be the same. */
-inline Plan plan(const Shape& s, const Target& target, bool half) {
+inline Plan plan(const Shape& s, const Target& target, bool half, Fusion fusion = Fusion::kNone) {
   constexpr int64_t kMostSplits = 32, kLeastSteps = 4;
   constexpr int64_t kMostSliceBytes = int64_t{128} << 20;
-  const int64_t most = std::clamp<int64_t>(s.k / (kLeastSteps * kPanel), 1, kMostSplits);
+  const bool whole = fusion != Fusion::kNone;  // slices leave nothing to fuse
+  const int64_t most = whole ? 1 : std::clamp<int64_t>(s.k / (kLeastSteps * kPanel), 1, kMostSplits);
   Plan best;
   for (int row = 0; row < kTileCount; row++)
     for (int cluster = 1; cluster <= std::min(2, target.multiprocessors); cluster++)
       for (int splits = 1; splits <= most; splits++) {
         if (splits > 1 && slice_bytes(s, splits) > kMostSliceBytes) break;
-        const Plan p = costed(s, target, row, cluster, splits, half);
+        const Plan p = costed(s, target, row, cluster, splits, half, fusion);
         if (best.k_per_split == 0 || p.clocks < best.clocks) best = p;
       }
   return best;

@@ -1,4 +1,6 @@
 #pragma once
+#include <type_traits>
+
 #include "native/cuda/kernels/matmul_store.cuh"
 #include "native/cuda/ptx/mma.h"
 
@@ -47,14 +49,19 @@ class FragmentReader {
   int place_;
 };
 
-template <Tile T, Form F>
+/** Paired: B is two matrices side by side, see PairLoader. */
+template <Tile T, Form F, bool Paired = false>
 class MmaBlock {
-  static constexpr int kWarpM = T.m / T.warps_m, kWarpN = T.n / T.warps_n;
+ public:
+  static constexpr int kWarpN = T.n / T.warps_n;  // columns of a warp
+  static constexpr int kBandLd = kWarpN + 8;      // floats; + 8 keeps the rows of a store apart by 8 banks
+
+ private:
+  static constexpr int kWarpM = T.m / T.warps_m;
   static constexpr int kBlocksM = kWarpM / 16, kBlocksN = kWarpN / 16, kSteps = kDepth / 16;
   static constexpr bool kASumMajor = a_sum_major(F), kBSumMajor = b_sum_major(F);
   using SliceA = Slice<bf16, kASumMajor, T.m>;
   using SliceB = Slice<bf16, kBSumMajor, T.n>;
-  static constexpr int kBandLd = kWarpN + 8;  // floats; + 8 keeps the rows of a store apart by 8 banks
   static_assert(kSteps % 2 == 0 && kWarpM % 32 == 0 && kWarpN % 32 == 0);
   static constexpr int kStageBytes = SliceA::kBytes + SliceB::kBytes;
   static_assert(kStageBytes == T.stage_bytes());
@@ -105,21 +112,29 @@ class MmaBlock {
     sync_threads();  // the ring is nobody's now: store() may write over it
   }
 
-  /** Writes the sums, each warp a band of 16 rows at a time through its own piece of shared memory. */
-  template <class C>
-  DEVICE void store(const Output& out) {
+  /** write(band, row, column) for each warp's sums, 16 rows of kWarpN at a time, in shared memory in rows of kBandLd;
+   * row and column: where in C they begin. */
+  template <class Write>
+  DEVICE void each_band(Write write) {
     float* band = reinterpret_cast<float*>(shared_) + warp_index() * 16 * kBandLd;
-    const bool add = adds(out);
     UNROLL
     for (int i = 0; i < kBlocksM; i++) {
       sync_warp();  // the band before has been read
       fill_band(band, i);
       sync_warp();  // and this one is whole
-      if (out.vectors)
-        store_band<C>(band, part_.m + warp_m_ + i * 16, out, add);
-      else
-        store_band_singly<C>(band, part_.m + warp_m_ + i * 16, out, add);
+      write(band, part_.m + warp_m_ + i * 16, part_.n + warp_n_);
     }
+  }
+
+  template <class C>
+  DEVICE void store(const Output& out) {
+    const bool add = adds(out);
+    each_band([&](const float* band, int64_t row, int64_t) {
+      if (out.vectors)
+        store_band<C>(band, row, out, add);
+      else
+        store_band_singly<C>(band, row, out, add);
+    });
   }
 
  private:
@@ -199,7 +214,7 @@ class MmaBlock {
   Part part_;
   int warp_m_, warp_n_;
   Loader<bf16, kASumMajor, T.m, T.threads()> a_;
-  Loader<bf16, kBSumMajor, T.n, T.threads()> b_;
+  std::conditional_t<Paired, PairLoader<T.n, T.threads(), kWarpN / 2>, Loader<bf16, kBSumMajor, T.n, T.threads()>> b_;
   FragmentReader<SliceA, kASumMajor, true> read_a_;
   FragmentReader<SliceB, kBSumMajor, false> read_b_;
   Fragments fragments_[2];

@@ -113,4 +113,50 @@ class Loader {
   int64_t pass_, step_;  // elements
 };
 
+/**
+ * The same for a sum-major B of two blocks of `extent` / 2 rows each, gate above up: its slices hold Half rows of the
+ * one, then the Half rows of the other for the same columns of the result, and so on, so that a warp of 2 Half columns
+ * finds both:
+ *
+ *   slice   gate 0 .. H-1 | up 0 .. H-1 | gate H .. 2H-1 | up H .. 2H-1 | ...
+ */
+template <int Extent, int Threads, int Half>
+class PairLoader {
+  using S = Slice<bf16, true, Extent>;
+  static constexpr int kStride = Threads / S::kChunks, kPasses = S::kRows / kStride, kUnits = kStride / Half;
+  static_assert(kStride % Half == 0 && (kUnits == 1 || kUnits == 2), "a thread's rows are halves apart");
+
+ public:
+  /** `first`: row of the pair, so that the halves' rows `first` / 2 .. are asked for. */
+  DEVICE PairLoader(const Matrix<bf16>& from, int64_t first, int64_t extent, int64_t k, int64_t k_end) {
+    const int row = static_cast<int>(threadIdx.x) / S::kChunks, chunk = static_cast<int>(threadIdx.x) % S::kChunks;
+    const int64_t left = (extent - first) / 2, side = left < Extent / 2 ? left : Extent / 2;
+    place_ = S::place(row, chunk);
+    side_left_ = static_cast<int>(side) - row % Half;
+    sum_left_ = static_cast<int>(k_end - k) - chunk * S::kPer;
+    const int64_t half = extent / 2 * from.ld;
+    from_ = from.data + (first / 2 + row % Half) * from.ld + k + chunk * S::kPer + (row / Half) * half;
+    other_ = half;
+    down_ = from.ld * Half;
+  }
+
+  DEVICE void next(std::byte* slice) {
+    UNROLL
+    for (int pass = 0; pass < kPasses; pass++) {
+      // With one unit a pass the passes take turns between the halves; with two each thread keeps to its own.
+      const int down = kUnits == 2 ? pass : pass / 2;
+      const bool exists = sum_left_ > 0 && side_left_ > down * Half;
+      const bf16* from = from_ + down * down_ + (kUnits == 1 && pass % 2 == 1 ? other_ : 0);
+      copy_async_16(slice + place_ + pass * kStride * S::kChunks * 16, from, exists ? 16 : 0);
+    }
+    from_ += kDepth;
+    sum_left_ -= kDepth;
+  }
+
+ private:
+  int place_, side_left_, sum_left_;
+  const bf16* from_;
+  int64_t other_, down_;  // elements to the other half, and to the next Half rows of the same
+};
+
 }  // namespace thalweg::cuda::matmul

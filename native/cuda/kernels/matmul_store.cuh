@@ -28,6 +28,14 @@ struct Product {
   Output out;
 };
 
+/** What a product fused with SwiGLU or its gradient makes, and beside it reads: bf16, dense, rows of whole vectors of
+ * 16 bytes. */
+struct SwigluTensors {
+  bf16* gate_up;  // [m, 2 ffn]: kSwiglu writes it unless it is null, kSwigluGradient reads it
+  bf16* result;   // kSwiglu: y [m, ffn]; kSwigluGradient: [m, 2 ffn], perhaps gate_up itself
+  int64_t m, ffn;
+};
+
 DEVICE bool adds(const Output& out) { return out.addend != nullptr && (out.skip == nullptr || *out.skip == 0); }
 DEVICE bool exists(const Output& out, int64_t row, int64_t column) { return row < out.m && column < out.columns; }
 

@@ -65,6 +65,25 @@ constexpr Speed speed_of(Kind kind, int capability) {
   return {data_center ? 1024.0 : 512.0, 40};
 }
 
+/** What a product may do with its sums before they leave the multiprocessor, beside adding and rounding. */
+enum class Fusion : uint8_t {
+  kNone,
+  kSwiglu,          // C [m, 2 ffn] = [gate | up], and silu(gate) * up beside it
+  kSwigluGradient,  // C [m, ffn] is that gradient: read gate and up, write theirs instead
+};
+
+/** What a fusion adds to a block's work, for each element of its tile: bytes it moves and exponentials or reciprocals
+ * it takes, of which a multiprocessor makes kSpecial a clock. */
+struct FusedWork {
+  double stored, loaded, special;
+};
+constexpr double kSpecial = 16;
+constexpr FusedWork fused_work(Fusion f) {
+  if (f == Fusion::kSwiglu) return {1, 0, 1};  // half as many results as sums, of 2 bytes and two special functions
+  if (f == Fusion::kSwigluGradient) return {2, 4, 2};
+  return {0, 0, 0};
+}
+
 struct Shape {
   int64_t m, n, k;
   bool fp32;  // operands; else bf16
@@ -102,7 +121,7 @@ constexpr int group_of(const Tile& t, const Target& target) {
  * cost kIdle more steps; slices go to L2 and back, or to memory if they are many, and the kernel that adds them up has
  * to start.
  */
-inline Plan costed(const Shape& s, const Target& target, int row, int splits) {
+inline Plan costed(const Shape& s, const Target& target, int row, int splits, Fusion fusion = Fusion::kNone) {
   constexpr double kIdle = 5, kMemoryBytes = 16, kLaunch = 5000;
   constexpr int64_t kStayInL2 = int64_t{24} << 20;
   const Tile& t = kTiles[row];
@@ -117,7 +136,9 @@ inline Plan costed(const Shape& s, const Target& target, int row, int splits) {
   // A lone block of a tile that wants company leaves the tensor cores idle while it waits.
   const double alone = blocks < t.resident ? 0.75 : 1;
   const double step = std::max(t.m * t.n * t.k / (speed.products * t.rate * alone), t.stage_bytes() / speed.l2_bytes);
-  p.clocks = blocks * step * (static_cast<double>(p.k_per_split / kDepth) + kIdle);
+  const FusedWork more = fused_work(fusion);
+  const double fused = t.m * t.n * ((more.stored + more.loaded) / speed.l2_bytes + more.special / kSpecial);
+  p.clocks = blocks * (step * (static_cast<double>(p.k_per_split / kDepth) + kIdle) + fused);
   const int64_t slices = slice_bytes(s, p.splits);
   const double pace = slices <= kStayInL2 ? speed.l2_bytes : kMemoryBytes;
   if (p.splits > 1) p.clocks += kLaunch + static_cast<double>(2 * slices) / (pace * target.multiprocessors);
@@ -127,15 +148,16 @@ inline Plan costed(const Shape& s, const Target& target, int row, int splits) {
 }
 
 /** The fastest plan by that cost whose slices are not too large; ties go to the earlier row and the fewer parts. */
-inline Plan plan(const Shape& s, const Target& target) {
+inline Plan plan(const Shape& s, const Target& target, Fusion fusion = Fusion::kNone) {
   constexpr int64_t kMostSplits = 32, kLeastSteps = 8;  // a part sums at least so many times kDepth
   constexpr int64_t kMostSliceBytes = int64_t{128} << 20;
-  const int64_t most = std::clamp<int64_t>(s.k / (kLeastSteps * kDepth), 1, kMostSplits);
+  const bool whole = fusion != Fusion::kNone;  // slices leave nothing to fuse
+  const int64_t most = whole ? 1 : std::clamp<int64_t>(s.k / (kLeastSteps * kDepth), 1, kMostSplits);
   Plan best;
   for (int row = 0; row < kTileCount; row++) {
     if ((kTiles[row].kind == Kind::kFma) != s.fp32) continue;
     for (int splits = 1; splits <= most; splits++) {
-      const Plan p = costed(s, target, row, splits);
+      const Plan p = costed(s, target, row, splits, fusion);
       if (splits > 1 && slice_bytes(s, p.splits) > kMostSliceBytes) break;
       if (best.k_per_split == 0 || p.clocks < best.clocks) best = p;
     }

@@ -1,6 +1,6 @@
 #include "native/cuda/kernels.h"
+#include "native/cuda/kernels/swiglu.cuh"
 #include "native/cuda/launch.h"
-#include "native/cuda/ptx/math.h"
 #include "native/cuda/ptx/thread.h"
 
 /**
@@ -17,8 +17,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kMaxRowBlocks = 65535;  // limit of a grid's second axis; blocks stride over the rest
 
-DEVICE float sigmoid(float x) { return reciprocal_fast(1.0f + exp2_fast(-kLog2E * x)); }
-
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads) swiglu_kernel(const T* x, T* y, int64_t rows, int64_t ffn) {
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * N;
@@ -26,13 +24,7 @@ __global__ void __launch_bounds__(kThreads) swiglu_kernel(const T* x, T* y, int6
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     const T* from = x + row * 2 * ffn + column;
     const Vector<T, N> gate = load<N>(from), up = load<N>(from + ffn);
-    Vector<T, N> out;
-    UNROLL
-    for (int i = 0; i < N; i++) {
-      const float g = to_float(gate[i]);
-      out[i] = from_float<T>(g * sigmoid(g) * to_float(up[i]));
-    }
-    store_global<N>(y + row * ffn + column, out);
+    store_global<N>(y + row * ffn + column, swiglu_of(gate, up));
   }
 }
 
@@ -44,15 +36,9 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     const int64_t at = row * 2 * ffn + column;
     const Vector<T, N> gate = load<N>(x + at), up = load<N>(x + at + ffn), grad = load<N>(dy + row * ffn + column);
-    Vector<T, N> dgate, dup;
-    UNROLL
-    for (int i = 0; i < N; i++) {
-      const float g = to_float(gate[i]), d = to_float(grad[i]), s = sigmoid(g);
-      dgate[i] = from_float<T>(d * to_float(up[i]) * s * (1.0f + g * (1.0f - s)));
-      dup[i] = from_float<T>(d * g * s);
-    }
-    store_global<N>(dx + at, dgate);
-    store_global<N>(dx + at + ffn, dup);
+    const GatedVectors<T, N> d = swiglu_gradient(gate, up, grad);
+    store_global<N>(dx + at, d.gate);
+    store_global<N>(dx + at + ffn, d.up);
   }
 }
 

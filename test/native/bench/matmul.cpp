@@ -61,14 +61,65 @@ void three_forms(Device& device, const Options& options, const std::string& name
   device.release();
 }
 
+/** A gated MLP's products of `rows` with SwiGLU in them, and with the kernel after them. */
+void with_swiglu(Device& device, const Options& options, const std::string& name, int64_t rows, int64_t ffn,
+                 int64_t dim) {
+  const auto act = [&](int64_t columns) {
+    return tensor(device.normal(DType::BF16, rows * columns), DType::BF16, {rows, columns});
+  };
+  Copies copies;
+  const auto weight = [&](int64_t n, int64_t k) {
+    void* copy = device.normal(DType::BF16, n * k);
+    copies.pairs.emplace_back(copy, copy);
+    return tensor(copy, DType::F32, {n, k});
+  };
+  const Tensor x = act(dim), y = act(ffn), gate_up = act(2 * ffn), gradient = act(2 * ffn), absent{};
+  const Tensor wide = weight(2 * ffn, dim), down = weight(dim, ffn);
+  const ops::LinearSwiglu forward{x, wide, gate_up, y, ffn, rows, dim};
+  const ops::LinearDgradSwiglu backward{x, down, gate_up, gradient, rows, dim, ffn};
+  const ops::Linear product{x, wide, absent, gate_up, rows, dim, 2 * ffn};
+  const ops::LinearDgrad dgrad{x, down, absent, y, rows, dim, ffn};
+  const auto& target = device.properties().target;
+  const auto measure = [&](const char* group, int64_t n, double bytes, size_t workspace, auto enqueue) {
+    const double flops = 2 * static_cast<double>(rows) * static_cast<double>(n) * static_cast<double>(dim);
+    Measurement m{group, name, {{"rows", rows}, {"n", n}, {"k", dim}}, flops, bytes, {}, 1};
+    m.enqueue = [&](int, cuda::Context& ctx) {
+      ctx.copies = &copies;
+      enqueue(ctx);
+    };
+    run(device, options, workspace, m);
+  };
+  const double cells = static_cast<double>(rows) * static_cast<double>(ffn), depth = static_cast<double>(dim);
+  const double wide_bytes = 6 * cells + 2 * depth * static_cast<double>(rows + 2 * ffn);
+  const double down_bytes = 8 * cells + 2 * depth * static_cast<double>(rows + ffn);
+  measure("swiglu in forward", 2 * ffn, wide_bytes, cuda::linear_swiglu_workspace(forward, target),
+          [&](cuda::Context& ctx) { cuda::linear_swiglu(forward, ctx); });
+  measure("swiglu after forward", 2 * ffn, wide_bytes, cuda::linear_workspace(product, target),
+          [&](cuda::Context& ctx) {
+            cuda::linear(product, ctx);
+            cuda::swiglu({gate_up, y, ffn, rows}, ctx);
+          });
+  measure("swiglu in dgrad", ffn, down_bytes, cuda::linear_dgrad_swiglu_workspace(backward, target),
+          [&](cuda::Context& ctx) { cuda::linear_dgrad_swiglu(backward, ctx); });
+  measure("swiglu after dgrad", ffn, down_bytes, cuda::linear_dgrad_workspace(dgrad, target), [&](cuda::Context& ctx) {
+    cuda::linear_dgrad(dgrad, ctx);
+    cuda::swiglu_backward({gate_up, y, gradient, ffn, rows}, ctx);
+  });
+  device.release();
+}
+
 }  // namespace
 
 void matmul_benchmarks(Device& device, const Options& options) {
-  if (options.tiny) return three_forms(device, options, "tiny", 64, 48, 32);
+  if (options.tiny) {
+    three_forms(device, options, "tiny", 64, 48, 32);
+    return with_swiglu(device, options, "tiny", 64, 48, 32);
+  }
   for (int64_t cube : {2048, 4096, 8192}) three_forms(device, options, "cube", cube, cube, cube);
   each_paper_product([&](const std::string& model, const char* product, int64_t rows, int64_t n, int64_t k) {
     three_forms(device, options, model + " " + product, rows, n, k);
   });
+  for (const PaperModel& m : kPaperModels) with_swiglu(device, options, m.name, kPaperTokens, m.ffn, m.dim);
 }
 
 }  // namespace bench

@@ -6,12 +6,13 @@ namespace bench {
 
 struct PaperModel {
   const char* name;
-  int64_t dim, ffn;
+  int64_t dim, ffn, layers;
 };
 constexpr PaperModel kPaperModels[] = {
-    {"0.1b", 768, 3072}, {"0.3b", 1024, 2048}, {"0.6b", 1536, 6144}, {"1.2b", 2048, 8192}};
+    {"0.1b", 768, 3072, 12}, {"0.3b", 1024, 2048, 24}, {"0.6b", 1536, 6144, 24}, {"1.2b", 2048, 8192, 16}};
 constexpr int64_t kPaperVocab = 32000;
-constexpr int64_t kPaperTokens = 16384;     // four sequences
+constexpr int64_t kPaperTokens = 16384;  // four sequences
+constexpr int64_t kPaperLength = 4096;
 constexpr int64_t kPaperHeadTokens = 4096;  // the head takes rows in pieces
 
 /** visit(model, product, rows, n, k): y [rows, n] = x [rows, k] W [n, k]^T. */

@@ -4,6 +4,7 @@
 #include <set>
 #include <tuple>
 
+#include "native/cuda/kernels/matmul_swiglu_plan.h"
 #include "test/native/bench/paper.h"
 #include "test/native/check.h"
 #include "test/native/reference.h"
@@ -40,6 +41,8 @@ TEST("every tile fits a multiprocessor of sm_90: shared memory, registers, panel
     CHECK(t.stages > t.addend_steps(),
           "a turn ends when the addend is there, with the last slot of the sum still held");
     CHECK(t.addend_steps() * t.addend_columns() >= t.panels_n(), "the addend's columns");
+    CHECK(2 * t.panels_m() * hopper::kPanelBytes <= t.stage_bytes(), "the slot of gate and up");
+    CHECK(!t.ping_pong || t.stages > t.gated_steps(), "so with gate and up");
   }
 }
 
@@ -115,6 +118,34 @@ TEST("so it is for the model of test/device/hopper.test.ts on the SIMT machine's
     for (const Shape& s : {Shape{kRows, n, k, false}, Shape{kRows, k, n, false}, Shape{n, k, kRows, false}})
       CHECK(hopper::preferred(hopper::plan(s, simt, s.k != kRows), plan(s, simt), simt, true), s.m, " x ", s.n, " x ",
             s.k);
+  for (const auto& [f, s] : {std::pair{Fusion::kSwiglu, Shape{kRows, 2 * kFfn, kDim, false}},
+                             {Fusion::kSwigluGradient, Shape{kRows, kFfn, kDim, false}}}) {
+    const FusedPlan p = fused_plan(s, simt, f, true);
+    CHECK(p.fused && p.wgmma, "fusion ", static_cast<int>(f));
+  }
+}
+
+TEST("fusing SwiGLU and its gradient pays for the paper's models, on an H200 and on an A100") {
+  for (const Target& target : {kH200, Target{80, 108, 163 * 1024}})
+    for (const bench::PaperModel& m : bench::kPaperModels)
+      for (const auto& [f, s] : {std::pair{Fusion::kSwiglu, Shape{bench::kPaperTokens, 2 * m.ffn, m.dim, false}},
+                                 {Fusion::kSwigluGradient, Shape{bench::kPaperTokens, m.ffn, m.dim, false}}}) {
+        const FusedPlan p = fused_plan(s, target, f, true);
+        CHECK(p.fused && p.wgmma == (target.capability == 90), m.name, " fusion ", static_cast<int>(f));
+        CHECK((p.wgmma ? p.hopper.splits : p.mma.splits) == 1, m.name, ": slices leave nothing to fuse");
+        // At most everything the kernel apart does, and a product is not free of what it ends with.
+        CHECK(p.apart - p.clocks > 0 && p.clocks > p.apart - spared_clocks(s, f, target), m.name);
+      }
+}
+
+TEST("what cannot be fused with the same bits stays apart") {
+  const Shape s{16384, 4096, 1024, false};
+  CHECK(fused_plan(s, kH200, Fusion::kSwiglu, true).fused);
+  CHECK(!fused_plan(s, kH200, Fusion::kSwiglu, false).fused, "rows that are no whole vectors");
+  CHECK(!fused_plan({16384, 4096, 1024, true}, kH200, Fusion::kSwiglu, true).fused, "fp32");
+  const Shape small{64, 64, 65536, false};
+  CHECK(hopper::plan(small, kH200, true).splits > 1);
+  CHECK(!fused_plan(small, kH200, Fusion::kSwiglu, true).fused, "a sum that is cut");
 }
 
 TEST("short sums go to ping-pong, long ones to the cooperative tile, small results are cut") {

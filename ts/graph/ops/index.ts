@@ -4,6 +4,7 @@ import * as classifier from "./classifier.ts";
 import * as elementwise from "./elementwise.ts";
 import * as embedding from "./embedding.ts";
 import * as linear from "./linear.ts";
+import * as linearSwiglu from "./linear_swiglu.ts";
 import * as optimizer from "./optimizer.ts";
 import * as rmsnorm from "./rmsnorm.ts";
 import * as rope from "./rope.ts";
@@ -14,6 +15,7 @@ export const families: Readonly<Record<string, Readonly<Record<string, OpRule>>>
   embedding,
   rmsnorm,
   linear,
+  linear_swiglu: linearSwiglu,
   rope,
   attention,
   swiglu,
