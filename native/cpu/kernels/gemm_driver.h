@@ -3,8 +3,8 @@
  * Runs a Product on an engine: cut into chunks whose panels fit the workspace, and for each chunk
  *   1. pack   strips of A and B that are not packed yet become panels, strip groups shared out over the pool;
  *   2. multiply   a fixed grid of tiles of C, each done by one thread: blocks of k outermost (a strip of B's block
- * stays in L1, the tile's part of A in L2), then strips of B, then strips of A. Grid, chunks and blocks depend on the
- * shape only, so a sum's order does too, and the bits do not depend on the threads.
+ * stays in L1, the tile's part of A in L2), then strips of B, then strips of A. Chunks and blocks of k depend on the
+ * shape only, so a sum's order does too: the grid may follow the threads, and the bits do not depend on them.
  */
 #include <cstring>
 #include <utility>
@@ -20,7 +20,7 @@ struct Plan {
   static constexpr int64_t kChunkK = 2048, kChunkM = 4096, kChunkN = 4096;  // panels of at most 4096 x 2048 each
   static constexpr int64_t kPackElements = 1 << 15;                         // one packing task
   static constexpr int64_t kMinTileN = 128;
-  static constexpr int64_t kMinTiles = 48;  // keeps 64 threads busy, and 2 balanced
+  static constexpr int64_t kMinTiles = 48, kTilesPerThread = 12;  // the lesser: keeps 64 threads busy, and 2 balanced
 
   int64_t m, n, k;
   int64_t left_strips, right_strips;
@@ -49,7 +49,7 @@ struct Plan {
     packs_in_tile = Engine::kPacksInTile && !in_place;
     chunk_left = in_place || packs_in_tile ? left_strips : std::min(left_strips, kChunkM / Engine::kMr);
     chunk_right = right_is_packed ? right_strips : std::min(right_strips, kChunkN / Engine::kNr);
-    choose_tile();
+    choose_tile(std::min<int64_t>(kMinTiles, kTilesPerThread * threads));
 
     if (packs_in_tile) {
       left_elements = tile_left * Engine::kMr * block;
@@ -72,14 +72,14 @@ struct Plan {
  private:
   using Element = typename Engine::Element;
 
-  /** The largest tile that leaves enough of them: first fewer rows (which cost nothing but reuse of B from L2), then
+  /** The largest tile that leaves at least so many: first fewer rows (which cost nothing but reuse of B from L2), then
    * fewer columns. */
-  void choose_tile() {
+  void choose_tile(int64_t least) {
     tile_left = Engine::kTileM / Engine::kMr;
     tile_right = Engine::kTileN / Engine::kNr;
     const auto tiles = [&] { return ceil_div(chunk_left, tile_left) * ceil_div(chunk_right, tile_right); };
-    while (tiles() < kMinTiles && tile_left > Engine::kMinTileM / Engine::kMr) tile_left /= 2;
-    while (tiles() < kMinTiles && tile_right > kMinTileN / Engine::kNr) tile_right /= 2;
+    while (tiles() < least && tile_left > Engine::kMinTileM / Engine::kMr) tile_left /= 2;
+    while (tiles() < least && tile_right > kMinTileN / Engine::kNr) tile_right /= 2;
   }
 };
 
