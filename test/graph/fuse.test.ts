@@ -3,8 +3,8 @@ import { gradients } from "../../ts/graph/autograd.ts";
 import { linear, rmsnorm, swiglu } from "../../ts/graph/functions.ts";
 import { fuse } from "../../ts/graph/fuse.ts";
 import { copy, fill } from "../../ts/graph/ops/elementwise.ts";
-import { linear as linearOp } from "../../ts/graph/ops/linear.ts";
-import { swiglu as swigluOp } from "../../ts/graph/ops/swiglu.ts";
+import { linearDgrad, linear as linearOp } from "../../ts/graph/ops/linear.ts";
+import { swigluBackward, swiglu as swigluOp } from "../../ts/graph/ops/swiglu.ts";
 import { planMemory } from "../../ts/graph/plan.ts";
 import { formatProgram, programCost } from "../../ts/graph/program.ts";
 import { Tape, type Tensor } from "../../ts/graph/tape.ts";
@@ -81,6 +81,13 @@ test("a product with a residual, and one whose result is given or written in par
   const y = given.persistent("y", "f32", [rows, ffn]);
   given.op(swigluOp, { x: linear(from, weight) }, { ffn }, { into: { y } });
   t.deepEqual(names(given), ["linear", "swiglu"]);
+
+  const into = new Tape();
+  const [dy, gateUp] = [into.persistent("dy", "f32", [rows, dim]), into.persistent("gateUp", "f32", [rows, 2 * ffn])];
+  const dm = into.op(linearDgrad, { dy, weight: into.param("w", [dim, ffn]) }, {}).dx;
+  const dx = into.persistent("dx", "f32", [rows, 2 * ffn]); // might be memory that the product reads
+  into.op(swigluBackward, { x: gateUp, dy: dm }, { ffn }, { into: { dx } });
+  t.deepEqual(names(into), ["linearDgrad", "swigluBackward"]);
 
   const parts = new Tape();
   const whole = parts.empty("whole", "f32", [rows, 2 * ffn]);
