@@ -26,6 +26,7 @@ class Run {
   Run(Fusion fusion, const Case& c)
       : fusion_(fusion),
         case_(c),
+        target_{90, c.multiprocessors, 227 * 1024},
         shape_{c.m, fusion == Fusion::kSwiglu ? 2 * c.ffn : c.ffn, c.k, false},
         random_(static_cast<uint64_t>(c.m * 31 + c.ffn * 7 + c.k)),
         a_(DType::BF16, {c.m, c.k}, random_.normal(c.m * c.k)),
@@ -88,7 +89,7 @@ class Run {
  private:
   static Matrix<cuda::bf16> matrix(const Tensor& t) { return {static_cast<const cuda::bf16*>(t.data), t.shape[1]}; }
   cuda::Context context_on(cuda::Stream& stream) const {
-    return {stream, {90, case_.multiprocessors, 227 * 1024}, nullptr, nullptr, nullptr, nullptr, nullptr};
+    return {stream, target_, nullptr, nullptr, nullptr, nullptr, nullptr};
   }
   /** The op that follows the product. */
   Bytes behind(const Buffer& between) const {
@@ -104,6 +105,7 @@ class Run {
 
   Fusion fusion_;
   Case case_;
+  cuda::Target target_;
   Shape shape_;
   Random random_;
   Buffer a_, b_, gate_up_;
