@@ -72,10 +72,13 @@ const rules = [
     kernel: /^matmul::hopper::wgmma_kernel<\d, \(matmul::Form\)2,/,
     must: { "both operands MN-major": /tnspA\.tnspB/ },
   },
-  { kernel: /^(attention|key_value|query)_kernel<\d+>$/, must: tensorCores },
-  { kernel: /^hopper_attention_kernel<\d+>$/, must: { ...hopper, "exponentials under products": underProducts(64) } },
+  { kernel: /^(attention|key_value|query)_kernel<\d+, \w+>$/, must: tensorCores },
   {
-    kernel: /^hopper_attention_backward_kernel<\d+>$/,
+    kernel: /^hopper_attention_kernel<\d+, \w+>$/,
+    must: { ...hopper, "exponentials under products": underProducts(64) },
+  },
+  {
+    kernel: /^hopper_attention_backward_kernel<\d+, \w+>$/,
     must: { ...hopper, "bulk additions": /UBLKRED\.G\.S\.ADD\.F32/, "exponentials under products": underProducts(32) },
   },
   { kernel: /^query_gradient_kernel<\d+>$/, must: { "16-byte loads": loads, "TMA stores": /UTMASTG\.4D/ } },

@@ -7,17 +7,22 @@ namespace thalweg::binding {
 
 namespace {
 
-/** Numbers of a run: descriptor, byte offset, tokens, bytes of a token, place in the rows. */
-constexpr size_t kNumbers = 5;
-
-std::vector<text::TokenRun> runs_of(const Bytes& bytes, uint64_t room) {
-  if (bytes.size % (kNumbers * sizeof(double)) != 0) fail("BAD_INPUT", "runs are not of ", kNumbers, " numbers");
+/** Runs of `each` numbers. */
+std::vector<double> numbers_of(const Bytes& bytes, size_t each) {
+  if (bytes.size % (each * sizeof(double)) != 0) fail("BAD_INPUT", "runs are not of ", each, " numbers");
   std::vector<double> numbers(bytes.size / sizeof(double));
   if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data, bytes.size);
+  for (const double number : numbers)
+    if (!(number >= 0 && number < 0x1p53)) fail("BAD_INPUT", "a run has the number ", number);
+  return numbers;
+}
+
+/** A run: descriptor, byte offset, tokens, bytes of a token, place in the rows. */
+std::vector<text::TokenRun> runs_of(const Bytes& bytes, uint64_t room) {
+  constexpr size_t kNumbers = 5;
+  const std::vector<double> numbers = numbers_of(bytes, kNumbers);
   std::vector<text::TokenRun> runs;
   for (size_t i = 0; i < numbers.size(); i += kNumbers) {
-    for (size_t k = 0; k < kNumbers; k++)
-      if (!(numbers[i + k] >= 0 && numbers[i + k] < 0x1p53)) fail("BAD_INPUT", "a run has the number ", numbers[i + k]);
     const auto at = static_cast<uint64_t>(numbers[i + 4]);
     if (numbers[i + 2] > static_cast<double>(room) || at + static_cast<uint64_t>(numbers[i + 2]) > room)
       fail("BAD_INPUT", "a run goes beyond the ", room, " tokens of the rows");
@@ -28,10 +33,39 @@ std::vector<text::TokenRun> runs_of(const Bytes& bytes, uint64_t room) {
   return runs;
 }
 
+/** A run: descriptor, byte offset of the index, documents in it, tokens before, tokens, place in the rows. */
+std::vector<text::DocumentRun> document_runs_of(const Bytes& bytes, size_t length, uint64_t room) {
+  constexpr size_t kNumbers = 6;
+  const std::vector<double> numbers = numbers_of(bytes, kNumbers);
+  std::vector<text::DocumentRun> runs;
+  for (size_t i = 0; i < numbers.size(); i += kNumbers) {
+    const auto count = static_cast<uint64_t>(numbers[i + 4]), at = static_cast<uint64_t>(numbers[i + 5]);
+    if (at + count > room || at % length + count > length)
+      fail("BAD_INPUT", "a run of ", count, " tokens at ", at, " goes beyond its row of ", length, " or the ", room);
+    runs.push_back({static_cast<int>(numbers[i]), static_cast<uint64_t>(numbers[i + 1]),
+                    static_cast<uint64_t>(numbers[i + 2]), static_cast<uint64_t>(numbers[i + 3]), count, at});
+  }
+  return runs;
+}
+
+size_t length_of(const Napi::Value& value) {
+  return static_cast<size_t>(std::max<int64_t>(1, value.ToNumber().Int64Value()));
+}
+
+/** Work that counts the runs it did. */
+template <class Work>
+void count_runs(Request& request, Work work) {
+  auto done = std::make_shared<size_t>(0);
+  request.work = [done, work = std::move(work)](const engine::Cancel&) { *done = work(); };
+  request.result = [done](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(*done)); };
+}
+
 }  // namespace
 
 Napi::Function ReaderObject::define(Napi::Env env) {
-  return DefineClass(env, "NativeReader", {InstanceMethod<&ReaderObject::read>("read")});
+  return DefineClass(
+      env, "NativeReader",
+      {InstanceMethod<&ReaderObject::read>("read"), InstanceMethod<&ReaderObject::read_starts>("readStarts")});
 }
 
 ReaderObject::ReaderObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ReaderObject>(info) {
@@ -43,21 +77,30 @@ ReaderObject::ReaderObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Re
 
 Napi::Value ReaderObject::read(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto length = static_cast<size_t>(std::max<int64_t>(1, info[1].ToNumber().Int64Value()));
+    const size_t length = length_of(info[1]);
     const Bytes tokens = bytes_of(info[2], "tokens"), targets = bytes_of(info[3], "targets");
     const size_t rows = std::min(tokens.size, targets.size) / sizeof(int32_t) / length;
     auto request = std::make_unique<Request>(info.Env());
     request->keep.push_back(Napi::Persistent(info[2].As<Napi::Object>()));
     request->keep.push_back(Napi::Persistent(info[3].As<Napi::Object>()));
-    auto done = std::make_shared<size_t>(0);
-    request->work = [runs = runs_of(bytes_of(info[0], "runs"), rows * (length + 1)), length, tokens, targets,
-                     done](const engine::Cancel&) {
-      *done = text::read_token_rows(runs, length, reinterpret_cast<int32_t*>(tokens.data),
-                                    reinterpret_cast<int32_t*>(targets.data));
-    };
-    request->result = [done](Napi::Env env) -> Napi::Value {
-      return Napi::Number::New(env, static_cast<double>(*done));
-    };
+    count_runs(*request, [runs = runs_of(bytes_of(info[0], "runs"), rows * (length + 1)), length, tokens, targets] {
+      return text::read_token_rows(runs, length, reinterpret_cast<int32_t*>(tokens.data),
+                                   reinterpret_cast<int32_t*>(targets.data));
+    });
+    return requests_->send(std::move(request), requests_->device);
+  });
+}
+
+Napi::Value ReaderObject::read_starts(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const size_t length = length_of(info[1]);
+    const Bytes starts = bytes_of(info[2], "starts");
+    auto request = std::make_unique<Request>(info.Env());
+    request->keep.push_back(Napi::Persistent(info[2].As<Napi::Object>()));
+    const uint64_t room = starts.size / sizeof(int32_t) / length * length;
+    count_runs(*request, [runs = document_runs_of(bytes_of(info[0], "runs"), length, room), length, starts] {
+      return text::read_document_starts(runs, length, reinterpret_cast<int32_t*>(starts.data));
+    });
     return requests_->send(std::move(request), requests_->device);
   });
 }

@@ -16,6 +16,7 @@ class ReaderObject : public Napi::ObjectWrap<ReaderObject> {
 
  private:
   Napi::Value read(const Napi::CallbackInfo& info);
+  Napi::Value read_starts(const Napi::CallbackInfo& info);
   std::unique_ptr<Requests> requests_;
 };
 

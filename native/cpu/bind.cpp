@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "native/engine/parameters.h"
+#include "native/ops/starts.h"
 #include "native/ops/step_inputs.h"
 
 namespace thalweg::cpu {
@@ -35,6 +36,8 @@ void check_values(const P& p, const Context& ctx) {
     if (first < 0 || first + p.seq > p.positions)
       fail("BAD_INPUT", "positions ", first, " to ", first + p.seq, " lie outside the table of ", p.positions);
   }
+  if constexpr (std::is_same_v<P, ops::Attention> || std::is_same_v<P, ops::AttentionBackward>)
+    if (p.starts.present()) ops::check_starts(p.starts.template as<const int32_t>(), p.rows, p.seq);
   if constexpr (std::is_same_v<P, ops::AttentionDecode>) {
     const int64_t length = ctx.integers[ops::kIntegerCacheLength];
     if (length < 0 || length >= p.capacity)

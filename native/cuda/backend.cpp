@@ -185,12 +185,7 @@ class CudaModule final : public engine::DeviceModule {
       const auto* values = reinterpret_cast<const int32_t*>(input.data.data() + (rule.offset - tensor.offset));
       const uint64_t count =
           std::min<uint64_t>(rule.bytes, input.data.size() - (rule.offset - tensor.offset)) / sizeof(int32_t);
-      for (uint64_t i = 0; i < count; i++) {
-        if (values[i] >= rule.limit)
-          fail("BAD_INPUT", rule.what, " ", values[i], " in row ", i, " is not below the vocabulary size ", rule.limit);
-        if (values[i] < 0 && !rule.negative_allowed)
-          fail("BAD_INPUT", rule.what, " ", values[i], " in row ", i, " is negative");
-      }
+      rule.check(values, static_cast<int64_t>(count));
     }
   }
 
@@ -287,6 +282,7 @@ class CudaBackend final : public engine::Backend {
   void run_op(engine::OpCall& call, const Cancel& cancel) override {
     select_device(ordinal_);
     ops::Command command = call.command;
+    check_starts(command);
     std::vector<DeviceMemory> operands;
     for (auto& t : command.operands) place(t, operands);
     const DeviceMemory workspace(workspace_bytes(command, properties_.target), "the workspace of an op");

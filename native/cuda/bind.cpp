@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "native/engine/parameters.h"
+#include "native/ops/starts.h"
 
 namespace thalweg::cuda {
 
@@ -30,6 +31,16 @@ BoundCommand bind_adamw(const std::vector<ops::Adamw>& updates, const std::strin
   stream.synchronize();
   table.entries = reinterpret_cast<const AdamwEntry*>(tables.back().data());
   return {[table](Context& ctx) { adamw_table(table, ctx); }, ops::Adamw::kName, label};
+}
+
+/** The rule for operand `index` of a command, when it is a persistent tensor. */
+void add_rule(std::vector<IndexRule>& rules, const engine::Program& program, const engine::ProgramCommand& command,
+              size_t index, int64_t limit, IndexRule::What what) {
+  if (command.operands[index] < 0) return;  // optional and absent
+  const engine::TensorRef& t = program.tensors[static_cast<size_t>(command.operands[index])];
+  if (t.space != engine::Space::Persistent) return;
+  const IndexRule rule{t.offset, t.bytes, limit, what};
+  if (std::find(rules.begin(), rules.end(), rule) == rules.end()) rules.push_back(rule);
 }
 
 bool same_update(const ops::Adamw& a, const ops::Adamw& b) {
@@ -100,19 +111,39 @@ std::vector<WeightTable::Weight> copied_weights(const engine::Program& program, 
 }
 
 std::vector<IndexRule> index_rules(const engine::Program& program) {
+  using What = IndexRule::What;
   std::vector<IndexRule> rules;
   for (const auto& command : program.commands) {
-    const bool token = command.op == ops::Embedding::kName || command.op == ops::EmbeddingBackward::kName;
-    if (!token && command.op != ops::Classifier::kName) continue;
-    const engine::TensorRef& t = program.tensors[static_cast<size_t>(command.operands[token ? 0 : 1])];
-    if (t.space != engine::Space::Persistent) continue;
     const ops::Command c = engine::resolve(program, command, 0, 0);
-    const int64_t limit = command.op == ops::Embedding::kName    ? ops::Embedding::decode(c).vocab
-                          : command.op == ops::Classifier::kName ? ops::Classifier::decode(c).vocab
-                                                                 : ops::EmbeddingBackward::decode(c).vocab;
-    rules.push_back({t.offset, t.bytes, limit, !token, token ? "token" : "target"});
+    const auto add = [&](size_t operand, int64_t limit, What what) {
+      add_rule(rules, program, command, operand, limit, what);
+    };
+    if (c.op == ops::Embedding::kName) add(0, ops::Embedding::decode(c).vocab, What::Token);
+    if (c.op == ops::EmbeddingBackward::kName) add(0, ops::EmbeddingBackward::decode(c).vocab, What::Token);
+    if (c.op == ops::Classifier::kName) add(1, ops::Classifier::decode(c).vocab, What::Target);
+    if (c.op == ops::Attention::kName) add(1, ops::Attention::decode(c).seq, What::Starts);
+    if (c.op == ops::AttentionBackward::kName) add(4, ops::AttentionBackward::decode(c).seq, What::Starts);
   }
   return rules;
+}
+
+void check_starts(const ops::Command& command) {
+  const auto check = [](const Tensor& starts, int64_t seq) {
+    if (starts.present() && starts.data != nullptr) ops::check_starts(starts.as<const int32_t>(), starts.numel(), seq);
+  };
+  if (command.op == ops::Attention::kName) check(command.operands[1], ops::Attention::decode(command).seq);
+  if (command.op == ops::AttentionBackward::kName)
+    check(command.operands[4], ops::AttentionBackward::decode(command).seq);
+}
+
+void IndexRule::check(const int32_t* values, int64_t count) const {
+  if (what == What::Starts) return ops::check_starts(values, count, limit);
+  const char* name = what == What::Token ? "token" : "target";
+  for (int64_t i = 0; i < count; i++) {
+    if (values[i] >= limit)
+      fail("BAD_INPUT", name, " ", values[i], " in row ", i, " is not below the vocabulary size ", limit);
+    if (values[i] < 0 && what == What::Token) fail("BAD_INPUT", name, " ", values[i], " in row ", i, " is negative");
+  }
 }
 
 }  // namespace thalweg::cuda

@@ -18,9 +18,12 @@ struct BoundCommand {
 /** Values of a persistent tensor that kernels use as indices: checked on the host before a step that brings them. */
 struct IndexRule {
   uint64_t offset, bytes;  // of the tensor in the persistent arena
-  int64_t limit;
-  bool negative_allowed;  // an ignored target
-  const char* what;       // "token", "target"
+  int64_t limit;           // tokens and targets lie below it; of starts, the length of a sequence
+  enum class What { Token, Target, Starts } what;
+
+  bool operator==(const IndexRule&) const = default;
+  /** The first `count` values; a negative target is one to be ignored. Errors: BAD_INPUT. */
+  void check(const int32_t* values, int64_t count) const;
 };
 
 /** A Program's commands bound to arenas, and the device tables they need. */
@@ -34,6 +37,9 @@ BoundProgram bind_program(const engine::Program& program, uintptr_t persistent, 
 
 /** One command, bound alone. */
 BoundCommand bind_command(const ops::Command& command);
+
+/** The starts of an attention called alone, its operands still on the host. Errors: BAD_INPUT. */
+void check_starts(const ops::Command& command);
 
 size_t workspace_bytes(const ops::Command& command, const Target& target);
 

@@ -4,10 +4,11 @@
 
 namespace thalweg::ops {
 
-/** Causal attention with grouped-query heads over packed rows [q heads | k heads | v heads] of sequences of length seq: y = softmax(scale q k^T) v per head, lse = log sum exp of the scaled scores. Online softmax (Dao et al. 2022): memory linear in seq. */
+/** Causal attention with grouped-query heads over packed rows [q heads | k heads | v heads] of sequences of length seq: y = softmax(scale q k^T) v per head, lse = log sum exp of the scaled scores. Online softmax (Dao et al. 2022): memory linear in seq. With starts (for each row the position, 0 to seq - 1, where its document begins: not after the row itself, not decreasing along a sequence) a query sees keys starts[q] to q only. */
 struct Attention {
   static constexpr const char* kName = "attention";
   Tensor qkv;  // in: act [rows, (heads + 2 * kvHeads) * headDim]
+  Tensor starts;  // in, optional: i32 [rows]
   Tensor y;  // out: act [rows, heads * headDim]
   Tensor lse;  // out: f32 [rows, heads]
   int64_t seq = 0;
@@ -18,7 +19,7 @@ struct Attention {
   int64_t rows = -1;
 
   static Attention decode(const Command& c) {
-    Decoder d(c, 3, 5);
+    Decoder d(c, 4, 5);
     Attention p;
     p.seq = d.integer(0, "seq");
     p.heads = d.integer(1, "heads");
@@ -29,11 +30,14 @@ struct Attention {
       d.bind(0, p.rows, "rows");
       d.expect(1, (p.heads + 2 * p.kv_heads) * p.head_dim, "(heads + 2 * kvHeads) * headDim");
     }
-    if (d.operand(1, "y", Rule::Act, false, 2, p.y)) {
+    if (d.operand(1, "starts", Rule::I32, true, 1, p.starts)) {
+      d.bind(0, p.rows, "rows");
+    }
+    if (d.operand(2, "y", Rule::Act, false, 2, p.y)) {
       d.bind(0, p.rows, "rows");
       d.expect(1, p.heads * p.head_dim, "heads * headDim");
     }
-    if (d.operand(2, "lse", Rule::F32, false, 2, p.lse)) {
+    if (d.operand(3, "lse", Rule::F32, false, 2, p.lse)) {
       d.bind(0, p.rows, "rows");
       d.expect(1, p.heads, "heads");
     }
@@ -43,13 +47,14 @@ struct Attention {
   }
 };
 
-/** Gradient of attention with respect to the packed rows; scores are recomputed from lse. Sums in a fixed order: same bits for any number of threads. */
+/** Gradient of attention with respect to the packed rows; scores are recomputed from lse; starts as in attention. Sums in a fixed order: same bits for any number of threads. */
 struct AttentionBackward {
   static constexpr const char* kName = "attentionBackward";
   Tensor qkv;  // in: act [rows, (heads + 2 * kvHeads) * headDim]
   Tensor y;  // in: act [rows, heads * headDim]
   Tensor lse;  // in: f32 [rows, heads]
   Tensor dy;  // in: act [rows, heads * headDim]
+  Tensor starts;  // in, optional: i32 [rows]
   Tensor dqkv;  // out: act [rows, (heads + 2 * kvHeads) * headDim]
   int64_t seq = 0;
   int64_t heads = 0;
@@ -59,7 +64,7 @@ struct AttentionBackward {
   int64_t rows = -1;
 
   static AttentionBackward decode(const Command& c) {
-    Decoder d(c, 5, 5);
+    Decoder d(c, 6, 5);
     AttentionBackward p;
     p.seq = d.integer(0, "seq");
     p.heads = d.integer(1, "heads");
@@ -82,7 +87,10 @@ struct AttentionBackward {
       d.bind(0, p.rows, "rows");
       d.expect(1, p.heads * p.head_dim, "heads * headDim");
     }
-    if (d.operand(4, "dqkv", Rule::Act, false, 2, p.dqkv)) {
+    if (d.operand(4, "starts", Rule::I32, true, 1, p.starts)) {
+      d.bind(0, p.rows, "rows");
+    }
+    if (d.operand(5, "dqkv", Rule::Act, false, 2, p.dqkv)) {
       d.bind(0, p.rows, "rows");
       d.expect(1, (p.heads + 2 * p.kv_heads) * p.head_dim, "(heads + 2 * kvHeads) * headDim");
     }

@@ -49,7 +49,50 @@ void place(const int32_t* from, uint64_t at, size_t count, size_t length, int32_
   }
 }
 
+/** Ends of documents read at once. */
+constexpr uint64_t kEnds = 512;
+
+bool place_starts(const DocumentRun& run, size_t length, int32_t* starts) {
+  uint64_t ends[kEnds];
+  const auto read_ends = [&](uint64_t document, uint64_t count) {
+    return read_exactly(run.file, reinterpret_cast<std::byte*>(ends), count * sizeof(uint64_t),
+                        run.index + document * sizeof(uint64_t));
+  };
+  uint64_t low = 0, high = run.documents;  // the first document that ends after `first` is one of these
+  while (high - low > kEnds) {
+    const uint64_t middle = low + (high - low) / 2;
+    if (!read_ends(middle, 1)) return false;
+    if (ends[0] > run.first)
+      high = middle + 1;
+    else
+      low = middle + 1;
+  }
+  const uint64_t row_position = run.at % length, from = low > 0 ? low - 1 : 0;
+  uint64_t begin = 0, done = 0;  // begin of the next document; tokens placed
+  for (uint64_t document = from; done < run.count; document++) {
+    if (document >= run.documents) return false;
+    const uint64_t in_page = (document - from) % kEnds;
+    if (in_page == 0 && !read_ends(document, std::min(kEnds, run.documents - document))) return false;
+    const uint64_t end = ends[in_page];
+    if (end < begin || (document < low && end > run.first)) return false;
+    if (end > run.first) {
+      const uint64_t stop = std::min(end - run.first, run.count);
+      const uint64_t start = row_position + std::max(begin, run.first) - run.first;
+      std::fill(starts + run.at + done, starts + run.at + stop, static_cast<int32_t>(start));
+      done = stop;
+    }
+    begin = end;
+  }
+  return true;
+}
+
 }  // namespace
+
+size_t read_document_starts(const std::vector<DocumentRun>& runs, size_t length, int32_t* starts) {
+  for (size_t r = 0; r < runs.size(); r++)
+    if (!place_starts(runs[r], length, starts)) return r;
+  return runs.size();
+}
 
 size_t read_token_rows(const std::vector<TokenRun>& runs, size_t length, int32_t* tokens, int32_t* targets) {
   std::byte bytes[kPart * 4];

@@ -21,4 +21,22 @@ struct TokenRun {
  */
 size_t read_token_rows(const std::vector<TokenRun>& runs, size_t length, int32_t* tokens, int32_t* targets);
 
+/** Tokens of an open shard among rows of `length` tokens, and its document index: where each document ends, in tokens
+ * from the shard's start, u64. Documents are never cut between shards. */
+struct DocumentRun {
+  int file;            // descriptor
+  uint64_t index;      // byte offset of the document index
+  uint64_t documents;  // ends in it
+  uint64_t first;      // tokens of the shard before these
+  uint64_t count;      // tokens, of one row
+  uint64_t at;         // tokens before them in the rows
+};
+
+/**
+ * For each token of rows [rows, length] the position in its row where its document begins, 0 where that was before the
+ * row. Finds its place in an index by binary search, so nothing of it is kept. Returns how many runs were read: fewer
+ * than all when an index could not be read, is out of order or ends too early.
+ */
+size_t read_document_starts(const std::vector<DocumentRun>& runs, size_t length, int32_t* starts);
+
 }  // namespace thalweg::text

@@ -3,7 +3,7 @@
  * bf16 take the sm_90a kernels. test/native/cuda holds the kernels themselves against float64.
  */
 import { Engine, planMemory, type TensorData } from "../../ts/engine/engine.ts";
-import { buildModule } from "../../ts/model/build.ts";
+import { type AttentionScope, buildModule } from "../../ts/model/build.ts";
 import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamScalars, adamw } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
@@ -12,9 +12,10 @@ import { simtTest as test } from "./support/simt.ts";
 
 const [vocab, batch, length] = [61, 1, 200]; // more positions than one tile of queries or keys has
 
-const build = (headDim: number, precision: "f32" | "bf16") =>
+const build = (headDim: number, precision: "f32" | "bf16", attention: AttentionScope = "sequence") =>
   buildModule(llamaConfig({ vocab, dim: 64, layers: 1, heads: 4, kvHeads: 2, headDim, ffn: 96, maxLength: length }), {
     precision,
+    attention,
     microBatch: batch,
     length,
     kinds: ["accumulate"],
@@ -22,14 +23,18 @@ const build = (headDim: number, precision: "f32" | "bf16") =>
     headChunkRows: 200,
   });
 
-/** Loss and every gradient of one micro-batch. */
-async function gradients(device: "cpu" | "simt", headDim: number): Promise<Map<string, TensorData>> {
+/** Loss and every gradient of one micro-batch; with `documents`, inside documents of so many tokens in the mean. */
+async function gradients(
+  device: "cpu" | "simt",
+  headDim: number,
+  documents?: number,
+): Promise<Map<string, TensorData>> {
   await using engine = await Engine.create({ device });
-  const built = build(headDim, "bf16");
+  const built = build(headDim, "bf16", documents === undefined ? "sequence" : "documents");
   const module = await loadModule(engine, built, 5);
-  const { tokens, targets } = randomBatch(vocab, batch, length, 3, 0);
+  const { tokens, targets, starts } = randomBatch(vocab, batch, length, 3, 0, documents);
   const scalars = adamScalars({ ...adamDefaults, step: 0, lr: 1e-2, lossScale: 1 / tokens.length });
-  const inputs = { "io/tokens": tokens, "io/targets": targets };
+  const inputs = { "io/tokens": tokens, "io/targets": targets, ...(starts && { "io/starts": starts }) };
   await module.play([{ program: "accumulate", inputs, scalars, integers: playIntegers({ firstMicroBatch: 1 }) }]);
   const found = new Map<string, TensorData>([["loss", await module.read("out/loss")]]);
   for (const p of built.parameters) found.set(p.name, await module.read(`grad/${p.name}`));
@@ -45,16 +50,39 @@ function relativeError(got: TensorData, want: TensorData): number {
   return Math.sqrt(error / norm);
 }
 
-for (const headDim of [48, 64, 128])
-  test(`head dim ${headDim}: loss and every gradient through the sm_90a attention equal the CPU's`, async (t) => {
-    const want = await gradients("cpu", headDim);
-    const got = await gradients("simt", headDim);
+for (const [headDim, documents] of [[48], [64], [128], [64, 40]] as const) {
+  const where = documents === undefined ? "" : ", inside documents";
+  test(`head dim ${headDim}${where}: loss and every gradient through the sm_90a attention equal the CPU's`, async (t) => {
+    const want = await gradients("cpu", headDim, documents);
+    const got = await gradients("simt", headDim, documents);
     for (const [name, values] of want) {
       // Every activation is rounded to 2^-9, and one that falls on the other side of a boundary moves by 2^-8 through a layer.
       const error = relativeError(got.get(name)!, values);
       t.true(error <= 3e-2, `${name}: relative error ${error.toExponential(1)}`);
     }
   });
+}
+
+test("starts of documents that cannot be are refused before anything of the step is done", async (t) => {
+  await using engine = await Engine.create({ device: "simt" });
+  const module = await loadModule(engine, build(64, "bf16", "documents"), 5);
+  const { tokens, targets } = randomBatch(vocab, batch, length, 3, 0);
+  for (const [row, start] of [
+    [0, 1],
+    [7, -1],
+    [9, 10],
+    [100, 2],
+  ] as const) {
+    const starts = Int32Array.from(tokens, (_, i) => (i < 50 ? 0 : 50));
+    starts[row] = start;
+    const inputs = { "io/tokens": tokens, "io/targets": targets, "io/starts": starts };
+    await t.throwsAsync(module.play([{ program: "accumulate", inputs }]), {
+      code: "BAD_INPUT",
+      message: new RegExp(`the document of row ${row} starts at ${start}, expected`),
+    });
+  }
+  t.deepEqual(await module.read("io/tokens"), new Int32Array(length), "nothing was brought to the device");
+});
 
 test("the fp32 sums of dQ are in the plan of memory where those kernels run, and nowhere else", (t) => {
   const sums = batch * 4 * 256 * 64 * 4; // sequences, heads, positions in whole tiles, head dim, bytes

@@ -40,7 +40,7 @@ test("every backward rule names ops and operands that exist and gives each gradi
 
 interface Case {
   op: string;
-  /** Shapes by input; "tokens" are integers below 5. */
+  /** Shapes by input; "tokens" are integers below 5, "starts" documents of one and two positions. */
   inputs: Record<string, number[]>;
   attributes?: Record<string, number>;
   /** The output whose gradient is taken. */
@@ -56,6 +56,7 @@ const cases: Case[] = [
   { op: "linear", inputs: { x: [3, 4], weight: [5, 4], residual: [3, 5] } },
   { op: "rope", inputs: { x: [6, 32], table: [4, 4] }, attributes: { ...packed, seq: 3, inverse: 0 } },
   { op: "attention", inputs: { qkv: [6, 32] }, attributes: { ...packed, seq: 3, scale: 0.5 } },
+  { op: "attention", inputs: { qkv: [6, 32], starts: [6] }, attributes: { ...packed, seq: 3, scale: 0.5 } },
   { op: "swiglu", inputs: { x: [3, 8] }, attributes: { ffn: 4 } },
   { op: "add", inputs: { a: [7], b: [7] } },
   { op: "scale", inputs: { x: [7] }, attributes: { alpha: -1.5 } },
@@ -65,6 +66,12 @@ test("every differentiable op has a case below", (t) => {
   const differentiable = [...ops.values()].filter((rule) => rule.backward).map((rule) => rule.name);
   t.deepEqual(differentiable.sort(), [...new Set(cases.map((c) => c.op))].sort());
 });
+
+/** Values of the inputs that are integers: row -> value. */
+const integers = new Map<string, (row: number, random: () => number) => number>([
+  ["tokens", (_, random) => Math.floor(2.5 * (random() + 1))],
+  ["starts", (row) => [0, 0, 2, 0, 1, 1][row]!],
+]);
 
 /** The op and its backward pass as a Program; gradients copied out to persistent `d/<input>`. */
 function record({ op, inputs, attributes = {}, output = "y" }: Case) {
@@ -77,10 +84,10 @@ function record({ op, inputs, attributes = {}, output = "y" }: Case) {
   };
   const given: Record<string, Tensor> = {};
   for (const [name, shape] of Object.entries(inputs))
-    given[name] = laid(name, name === "tokens" ? "i32" : "f32", shape);
+    given[name] = laid(name, integers.has(name) ? "i32" : "f32", shape);
   const made = tape.op(rule, given, attributes)[output]!;
   const forward = tape.op(ops.get("copy")!, { x: made }, {}, { into: { y: laid("y", "f32", made.shape) } });
-  const wrt = Object.entries(given).filter(([name]) => name !== "tokens" && name !== "table");
+  const wrt = Object.entries(given).filter(([name]) => !integers.has(name) && name !== "table");
   const seed = laid("seed", "f32", made.shape);
   const found = gradients(tape, [[made, seed]], { wrt: wrt.map(([, x]) => x) });
   for (const [name, x] of wrt)
@@ -97,7 +104,7 @@ for (const c of cases)
     const machine = new ReferenceMachine(spec);
     for (const { name } of spec.persistent)
       machine.tensor(name).forEach((_, i, values) => {
-        values[i] = name === "tokens" ? Math.floor(2.5 * (random() + 1)) : random();
+        values[i] = integers.get(name)?.(i, random) ?? random();
       });
     const objective = () => {
       machine.play(program);

@@ -153,13 +153,13 @@ function headOffsets(d: Dims, h: number): [number, number, number] {
 
 const dot = (a: Values, b: Values) => a.reduce((s, v, i) => s + v * b[i]!, 0);
 
-const attention: ReferenceOp = ({ qkv, y, lse }, d) => {
+const attention: ReferenceOp = ({ qkv, starts, y, lse }, d) => {
   const width = (d.heads! + 2 * d.kvHeads!) * d.headDim!;
   const at = (r: number, offset: number) => qkv!.subarray(r * width + offset, r * width + offset + d.headDim!);
   for (let r = 0; r < d.rows!; r++)
     for (let h = 0; h < d.heads!; h++) {
       const [q, k, v] = headOffsets(d, h);
-      const first = r - (r % d.seq!);
+      const first = r - (r % d.seq!) + (starts?.[r] ?? 0);
       const scores = Array.from({ length: r - first + 1 }, (_, j) => d.scale! * dot(at(r, q), at(first + j, k)));
       const most = Math.max(...scores);
       const total = scores.reduce((s, x) => s + Math.exp(x - most), 0);
@@ -173,7 +173,7 @@ const attention: ReferenceOp = ({ qkv, y, lse }, d) => {
     }
 };
 
-const attentionBackward: ReferenceOp = ({ qkv, y, lse, dy, dqkv }, d) => {
+const attentionBackward: ReferenceOp = ({ qkv, y, lse, dy, starts, dqkv }, d) => {
   const width = (d.heads! + 2 * d.kvHeads!) * d.headDim!;
   const at = (x: Values, r: number, offset: number) => x.subarray(r * width + offset, r * width + offset + d.headDim!);
   dqkv!.fill(0);
@@ -182,7 +182,7 @@ const attentionBackward: ReferenceOp = ({ qkv, y, lse, dy, dqkv }, d) => {
       const [q, k, v] = headOffsets(d, h);
       const grad = row(dy!, r * d.heads! + h, d.headDim!);
       const delta = dot(grad, row(y!, r * d.heads! + h, d.headDim!));
-      for (let j = r - (r % d.seq!); j <= r; j++) {
+      for (let j = r - (r % d.seq!) + (starts?.[r] ?? 0); j <= r; j++) {
         const p = Math.exp(d.scale! * dot(at(qkv!, r, q), at(qkv!, j, k)) - lse![r * d.heads! + h]!);
         const ds = p * (dot(grad, at(qkv!, j, v)) - delta) * d.scale!;
         for (let i = 0; i < d.headDim!; i++) {

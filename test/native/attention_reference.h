@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -58,15 +59,28 @@ struct Reference {
   double cancelling = 0;  // the largest term p (|dy . v| + |dy . y|) |k| or |q| whose sum makes dq and dk
 };
 
+/** Positions where the documents of all rows begin; empty: every sequence is one document. */
+using Starts = std::vector<int32_t>;
+
+/** As the operand of the op; absent when empty. */
+inline thalweg::Tensor operand_of(const Starts& starts) {
+  thalweg::Tensor t;
+  if (starts.empty()) return t;
+  t.data = const_cast<int32_t*>(starts.data());
+  t.dtype = DType::I32, t.rank = 1, t.shape[0] = static_cast<int64_t>(starts.size());
+  return t;
+}
+
 /** The formulas as they stand, in float64; dy may be empty (forward only). */
-inline Reference reference(const Problem& c, const Doubles& qkv, const Doubles& dy, double scale) {
+inline Reference reference(const Problem& c, const Doubles& qkv, const Doubles& dy, double scale,
+                           const Starts& starts = {}) {
   Reference out{Doubles(c.rows() * c.y_width()), Doubles(c.rows() * c.heads), Doubles(qkv.size()), 0};
   Doubles p(c.seq), ds(c.seq);
   const int64_t width = c.qkv_width(), group = c.heads / c.kv_heads;
   for (int64_t b = 0; b < c.batch; b++)
     for (int64_t h = 0; h < c.heads; h++)
       for (int64_t i = 0; i < c.seq; i++) {
-        const int64_t row = b * c.seq + i, kv = h / group;
+        const int64_t row = b * c.seq + i, kv = h / group, first = starts.empty() ? 0 : starts[row];
         const int64_t q = row * width + h * c.dim, y = row * c.y_width() + h * c.dim;
         const auto k = [&](int64_t j) { return (b * c.seq + j) * width + (c.heads + kv) * c.dim; };
         const auto v = [&](int64_t j) { return k(j) + c.kv_heads * c.dim; };
@@ -76,16 +90,16 @@ inline Reference reference(const Problem& c, const Doubles& qkv, const Doubles& 
           return sum;
         };
         double most = -std::numeric_limits<double>::infinity(), sum = 0;
-        for (int64_t j = 0; j <= i; j++) most = std::max(most, p[j] = scale * dot(&qkv[q], &qkv[k(j)]));
-        for (int64_t j = 0; j <= i; j++) sum += p[j] = std::exp(p[j] - most);
+        for (int64_t j = first; j <= i; j++) most = std::max(most, p[j] = scale * dot(&qkv[q], &qkv[k(j)]));
+        for (int64_t j = first; j <= i; j++) sum += p[j] = std::exp(p[j] - most);
         out.lse[row * c.heads + h] = most + std::log(sum);
-        for (int64_t j = 0; j <= i; j++) {
+        for (int64_t j = first; j <= i; j++) {
           p[j] /= sum;
           for (int64_t d = 0; d < c.dim; d++) out.y[y + d] += p[j] * qkv[v(j) + d];
         }
         if (dy.empty()) continue;
         const double delta = dot(&dy[y], &out.y[y]);
-        for (int64_t j = 0; j <= i; j++) {
+        for (int64_t j = first; j <= i; j++) {
           const double g = scale * p[j] * (dot(&dy[y], &qkv[v(j)]) - delta);
           const double terms = scale * p[j] * (std::fabs(dot(&dy[y], &qkv[v(j)])) + std::fabs(delta));
           for (int64_t d = 0; d < c.dim; d++) {
@@ -98,6 +112,36 @@ inline Reference reference(const Problem& c, const Doubles& qkv, const Doubles& 
         }
       }
   return out;
+}
+
+/**
+ * Documents in the sequences of a problem, by kind: 0 one over all, 1 every position its own, 2 a boundary at each
+ * multiple of 64, 3 of 128, 4 short ones, 5 one boundary anywhere, 6 long ones with runs of single positions, 7 starts
+ * that creep up, each position seeing some before it (no documents, but all that the op asks for).
+ */
+constexpr int kStartKinds = 8;
+inline Starts random_starts(const Problem& c, int kind, uint64_t stream) {
+  std::mt19937_64 engine(check::seed() * 1000003 + stream + static_cast<uint64_t>(kind) * 7919);
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(engine() % static_cast<uint64_t>(n)); };
+  Starts starts(static_cast<size_t>(c.rows()));
+  for (int64_t b = 0; b < c.batch; b++) {
+    const int64_t only = below(c.seq);
+    int64_t start = 0;
+    for (int64_t t = 0; t < c.seq; t++) {
+      const bool begins = kind == 1 || (kind == 2 && t % 64 == 0) || (kind == 3 && t % 128 == 0) ||
+                          (kind == 4 && below(9) == 0) || (kind == 5 && t == only) ||
+                          (kind == 6 && (below(90) == 0 || t % 70 > 66));
+      if (begins) start = t;
+      if (kind == 7) start = std::max(start, t - below(100));
+      starts[static_cast<size_t>(b * c.seq + t)] = static_cast<int32_t>(start);
+    }
+  }
+  return starts;
+}
+
+/** Query row r sees key row k: both of one sequence. */
+inline bool sees(const Problem& c, const Starts& starts, int64_t r, int64_t k) {
+  return k <= r && r / c.seq == k / c.seq && k % c.seq >= starts[static_cast<size_t>(r)];
 }
 
 struct Closeness {

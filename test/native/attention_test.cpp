@@ -97,8 +97,9 @@ struct Forward {
       : qkv(act, {c.rows(), c.qkv_width()}, values),
         y(act, {c.rows(), c.y_width()}),
         lse(DType::F32, {c.rows(), c.heads}) {}
-  void play_on(const cpu::Kernels& k, const Problem& c, int threads, float scale) {
+  void play_on(const cpu::Kernels& k, const Problem& c, int threads, float scale, const Starts& starts = {}) {
     ops::Attention p;
+    p.starts = operand_of(starts);
     p.qkv = qkv.tensor(), p.y = y.tensor(), p.lse = lse.tensor();
     p.seq = c.seq, p.heads = c.heads, p.kv_heads = c.kv_heads, p.head_dim = c.dim, p.scale = scale, p.rows = c.rows();
     play(k.attention, k.attention_workspace, p, threads);
@@ -110,8 +111,10 @@ struct Backward {
   Buffer dy, dqkv;
   Backward(const Problem& c, DType act, const Doubles& values)
       : dy(act, {c.rows(), c.y_width()}, values), dqkv(act, {c.rows(), c.qkv_width()}) {}
-  void play_on(const cpu::Kernels& k, const Problem& c, const Forward& f, int threads, float scale) {
+  void play_on(const cpu::Kernels& k, const Problem& c, const Forward& f, int threads, float scale,
+               const Starts& starts = {}) {
     ops::AttentionBackward p;
+    p.starts = operand_of(starts);
     p.qkv = f.qkv.tensor(), p.y = f.y.tensor(), p.lse = f.lse.tensor(), p.dy = dy.tensor(), p.dqkv = dqkv.tensor();
     p.seq = c.seq, p.heads = c.heads, p.kv_heads = c.kv_heads, p.head_dim = c.dim, p.scale = scale, p.rows = c.rows();
     play(k.attention_backward, k.attention_backward_workspace, p, threads);
@@ -119,17 +122,18 @@ struct Backward {
   }
 };
 
-void check_path(const Problem& c, DType act, Isa isa, const Doubles& qkv, const Doubles& dy, const Reference& want) {
+void check_path(const Problem& c, DType act, Isa isa, const Doubles& qkv, const Doubles& dy, const Reference& want,
+                const Starts& starts = {}) {
   const auto& k = cpu::kernels_for(isa);
   const Closeness tolerance = act == DType::F32 ? kF32 : kBf16;
   const std::string where = c.name() + " " + dtype_name(act) + " " + isa_name(isa);
   Forward f(c, act, qkv);
   Backward b(c, act, dy);
-  f.play_on(k, c, 2, c.scale());
+  f.play_on(k, c, 2, c.scale(), starts);
   compare(where + " y", f.y.values(), want.y, tolerance);
   // Scores are fp32 sums of exact products on every path: no bf16 rounding reaches lse but the fast exponential's 3e-6.
   compare(where + " lse", f.lse.values(), want.lse, {1e-5, 1e-5});
-  b.play_on(k, c, f, 2, c.scale());
+  b.play_on(k, c, f, 2, c.scale(), starts);
   compare_gradient(where, c, b.dqkv.values(), want, tolerance);
 }
 
@@ -167,6 +171,73 @@ TEST("the float64 gradient is the derivative of the float64 forward (central dif
 
 TEST("fp32 attention and its gradient agree with float64 on every path") { check_all(DType::F32); }
 TEST("bf16 attention and its gradient agree with float64 on every path") { check_all(DType::BF16); }
+
+TEST("inside documents attention and its gradient agree with float64 on every path") {
+  // One chunk of blocks and several, groups of heads, and documents of every kind: all kinds on the smaller problems.
+  const Problem small[] = {{2, 1, 2, 1, 8}, {2, 17, 4, 2, 5}, {2, 130, 4, 2, 48}, {1, 200, 2, 2, 80}};
+  const Problem large[] = {{1, 700, 2, 1, 64}, {48, 530, 1, 1, 8}, {1, 2320, 1, 1, 8}};
+  for (DType act : {DType::F32, DType::BF16})
+    for (int kind = 0; kind < kStartKinds; kind++) {
+      const auto check_problem = [&](const Problem& c) {
+        const Starts starts = random_starts(c, kind, 3);
+        const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1),
+                      dy = random_values(c.rows() * c.y_width(), act, 2);
+        const Reference want = reference(c, qkv, dy, c.scale(), starts);
+        for (Isa isa : available_paths()) check_path(c, act, isa, qkv, dy, want, starts);
+      };
+      for (const Problem& c : small) check_problem(c);
+      check_problem(large[kind % 3]);
+    }
+}
+
+TEST("one document over each sequence gives the bits of no documents") {
+  const Problem c{2, 330, 2, 1, 48};
+  for (DType act : {DType::F32, DType::BF16})
+    for (Isa isa : available_paths()) {
+      const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1),
+                    dy = random_values(c.rows() * c.y_width(), act, 2);
+      std::vector<std::vector<uint8_t>> bits[2];
+      for (int given = 0; given < 2; given++) {
+        const Starts starts(given ? c.rows() : 0);
+        Forward f(c, act, qkv);
+        Backward b(c, act, dy);
+        f.play_on(cpu::kernels_for(isa), c, 2, c.scale(), starts);
+        b.play_on(cpu::kernels_for(isa), c, f, 2, c.scale(), starts);
+        bits[given] = {f.y.contents(), f.lse.contents(), b.dqkv.contents()};
+      }
+      CHECK(bits[0] == bits[1], isa_name(isa), " ", dtype_name(act));
+    }
+}
+
+TEST("nothing of one document reaches another: a NaN key, a row of dy") {
+  const Problem c{2, 260, 2, 2, 64};
+  for (int kind : {2, 4, 6})
+    for (DType act : {DType::F32, DType::BF16})
+      for (Isa isa : available_paths()) {
+        const auto& k = cpu::kernels_for(isa);
+        const Starts starts = random_starts(c, kind, 5);
+        const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1);
+        Doubles dy = random_values(c.rows() * c.y_width(), act, 2);
+        for (int64_t at : {0, 63, 64, 129, 400}) {
+          Forward bad(c, act, qkv), f(c, act, qkv);
+          bad.qkv.set(at * c.qkv_width() + c.heads * c.dim + 3, std::numeric_limits<double>::quiet_NaN());
+          bad.play_on(k, c, 2, c.scale(), starts);
+          f.play_on(k, c, 2, c.scale(), starts);
+          Backward before(c, act, dy), after(c, act, dy);
+          for (int64_t d = 0; d < c.dim; d++) after.dy.set(at * c.y_width() + d, 64);
+          before.play_on(k, c, f, 2, c.scale(), starts);
+          after.play_on(k, c, f, 2, c.scale(), starts);
+          for (int64_t r = 0; r < c.rows(); r++) {
+            CHECK(std::isnan(bad.y.get(r * c.y_width())) == sees(c, starts, r, at), isa_name(isa), " kind ", kind,
+                  " key ", at, " row ", r);
+            if (r == at || sees(c, starts, at, r)) continue;
+            for (int64_t d = 0; d < c.qkv_width(); d++)
+              CHECK(before.dqkv.get(r * c.qkv_width() + d) == after.dqkv.get(r * c.qkv_width() + d), isa_name(isa),
+                    " kind ", kind, " dy row ", at, " reaches row ", r);
+          }
+        }
+      }
+}
 
 TEST("any number of threads gives the same bits") {
   for (const Problem& c : {Problem{3, 200, 4, 2, 48}, Problem{1, 1100, 1, 1, 64}})

@@ -56,6 +56,55 @@ TEST("rows are the tokens of the runs and those one further") {
   }
 }
 
+TEST("documents begin where a walk over their ends says, in any index and from any token") {
+  std::mt19937_64 random(check::seed());
+  for (int round = 0; round < 60; round++) {
+    // Some rounds with more ends than are read at once, on both sides of the row.
+    const size_t documents = 1 + random() % (round % 3 == 0 ? 4000 : 40), longest = 1 + random() % 30;
+    std::vector<uint64_t> ends(3, 0);  // what lies before the index in the file
+    std::vector<uint64_t> begins;      // of each token
+    for (size_t d = 0; d < documents; d++) {
+      const uint64_t begin = begins.size();
+      begins.resize(begin + random() % (longest + 1), begin);
+      ends.push_back(begins.size());
+    }
+    if (begins.empty()) continue;
+    TemporaryFile file;
+    file.write(ends.data(), ends.size() * 8);
+    const size_t length = 1 + random() % std::min<size_t>(begins.size(), 3000), rows = 1 + random() % 3;
+    std::vector<DocumentRun> runs;
+    std::vector<int32_t> expected;
+    for (size_t row = 0; row < rows; row++) {
+      const size_t first = random() % (begins.size() - length + 1);
+      // The rest of a row that began in another shard is the beginning of this one.
+      const size_t before = random() % 2 ? random() % length : 0, from = before ? 0 : first;
+      runs.push_back({file.descriptor(), 24, documents, from, length - before, row * length + before});
+      expected.resize(row * length + before, -1);
+      for (size_t i = 0; i < length - before; i++)
+        expected.push_back(static_cast<int32_t>(before + std::max<uint64_t>(begins[from + i], from) - from));
+    }
+    std::vector<int32_t> starts(rows * length, -1);
+    CHECK(read_document_starts(runs, length, starts.data()) == runs.size());
+    CHECK(starts == expected, "round ", round);
+  }
+}
+
+TEST("an index out of order, too short or unreadable is told by its run") {
+  TemporaryFile file;
+  const std::vector<uint64_t> ends = {10, 20, 15, 40};
+  file.write(ends.data(), 32);
+  std::vector<int32_t> starts(60, -1);
+  const auto run = [&](uint64_t documents, uint64_t first, uint64_t count, uint64_t at) {
+    return DocumentRun{file.descriptor(), 0, documents, first, count, at};
+  };
+  CHECK(read_document_starts({run(2, 0, 20, 0)}, 20, starts.data()) == 1);
+  CHECK(starts[9] == 0 && starts[10] == 10 && starts[19] == 10 && starts[20] == -1);
+  CHECK(read_document_starts({run(2, 0, 20, 0), run(4, 0, 20, 20), run(4, 12, 20, 40)}, 20, starts.data()) == 2);
+  CHECK(read_document_starts({run(2, 5, 16, 0)}, 20, starts.data()) == 0);
+  CHECK(read_document_starts({run(5, 35, 10, 0)}, 20, starts.data()) == 0);
+  CHECK(read_document_starts({{-1, 0, 2, 0, 20, 0}}, 20, starts.data()) == 0);
+}
+
 TEST("a file that ends too early is told by its run") {
   TemporaryFile file;
   const std::vector<uint16_t> values(10, 7);

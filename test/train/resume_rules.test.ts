@@ -61,6 +61,7 @@ test("model, batch, optimizer, seeds and data are refused by name", (t) => {
     [{ precision: "bf16" }, /precision: the checkpoint has fp32/],
     [{ seed: 2 }, /\n {2}seed: /],
     [{ data: { seed: 9 } }, /data\.seed: the checkpoint has 1/],
+    [{ data: { attention: "documents" } }, /data\.attention: the checkpoint has nothing, the configuration documents/],
     [{}, /data: the checkpoint has aaaaaaaaaaaa, the configuration cccccccccccc/, "c".repeat(64)],
   ];
   for (const [replace, message, data] of cases)

@@ -74,6 +74,12 @@ const data = z.strictObject({
     .default([])
     .describe("Changes of `weights` on the way."),
   seed: seed.optional().describe("Seed of the data order. Default: the run's seed."),
+  attention: z
+    .enum(["sequence", "documents"])
+    .default("sequence")
+    .describe(
+      "What a token sees before it. sequence: all of its sequence, other documents included; documents: only its own document, in training and validation.",
+    ),
   onEnd: z
     .enum(["repeat", "stop"])
     .default("repeat")

@@ -60,6 +60,11 @@ export class Dataset {
     return this.entropies.length > 0;
   }
 
+  /** Whether every shard says where its documents end. */
+  get hasDocuments(): boolean {
+    return this.shards.every((shard) => shard.documents > 0);
+  }
+
   /** Tokens [start, start + count) into `out` from `at`. */
   async read(start: number, count: number, out: Int32Array, at = 0): Promise<void> {
     await this.readFrom(this.shards, start, count, out, at);

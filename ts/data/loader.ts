@@ -2,7 +2,7 @@ import { ThalwegError } from "../base/errors.ts";
 import type { Dataset } from "./dataset.ts";
 import { MixtureOrder, type MixtureStage } from "./mixture.ts";
 import { Permutation } from "./order.ts";
-import { type Row, readRows } from "./row_reader.ts";
+import { type Row, readRows, readStarts } from "./row_reader.ts";
 
 /** Targets of rows that count for nothing: the classifier ignores negative targets. */
 export const ignoredTarget = -1;
@@ -11,6 +11,8 @@ export const ignoredTarget = -1;
 export interface Batch {
   readonly tokens: Int32Array;
   readonly targets: Int32Array;
+  /** For each token the position in its sequence where its document begins, where that was asked for. */
+  readonly starts?: Int32Array;
   readonly sequences: number;
   readonly length: number;
   /** Targets that are not `ignoredTarget`; fewer than all only in the last batch of data that stops. */
@@ -31,6 +33,8 @@ export interface LoaderOptions {
   /** Tokens of a block, the unit that is permuted; shorter sequences are slices of it. Default `length`. */
   readonly maxLength?: number;
   readonly seed?: number;
+  /** Also say where each token's document begins (`Batch.starts`). Default false. */
+  readonly documents?: boolean;
   /** Shares of the sources, from block 0 on. Default: in proportion to their blocks. */
   readonly stages?: readonly MixtureStage[];
   /** At the end of the data (with several sources: of the first one to end): begin a new epoch in another order, or stop. Default repeat. */
@@ -57,18 +61,21 @@ export class TokenLoader {
   readonly blocks: number;
   private readonly order: MixtureOrder;
   private length: number;
+  private readonly documents: boolean;
   private readonly end: number;
   private place: Place = { position: 0, offset: 0 };
   private ahead: { key: string; batch: Promise<Batch | null> } | null = null;
 
   /**
-   * @throws ThalwegError BAD_CONFIG for lengths or weights that do not fit, BAD_INPUT when a source is shorter than one
-   * block
+   * @throws ThalwegError BAD_CONFIG for lengths or weights that do not fit, or documents asked of data that do not know
+   * them; BAD_INPUT when a source is shorter than one block
    */
   constructor(data: Dataset | readonly LoaderSource[], options: LoaderOptions) {
     this.sources = "tokens" in data ? [{ name: "data", dataset: data }] : data;
     this.blockLength = options.maxLength ?? options.length;
     this.length = options.length;
+    this.documents = options.documents ?? false;
+    if (this.documents) requireDocuments(this.sources);
     const counted = this.sources.map(({ name, dataset }) => ({ name, blocks: countBlocks(dataset, this.blockLength) }));
     this.blocks = counted.reduce((sum, source) => sum + source.blocks, 0);
     const natural = Object.fromEntries(counted.map(({ name, blocks }) => [name, blocks]));
@@ -153,8 +160,18 @@ export class TokenLoader {
         offset = 0;
       }
     }
-    return readSequences(rows, sequences, this.length, { epoch, position, offset });
+    return readSequences(rows, sequences, this.length, { epoch, position, offset }, this.documents);
   }
+}
+
+/** @throws ThalwegError BAD_CONFIG naming data that do not say where their documents end */
+export function requireDocuments(sources: readonly LoaderSource[]): void {
+  const without = sources.find(({ dataset }) => !dataset.hasDocuments);
+  if (!without) return;
+  throw new ThalwegError(
+    "BAD_CONFIG",
+    `data.attention is documents, but ${without.dataset.folder} has a shard without a document index. Prepare the text again with \`thalweg data prepare\`, or use data.attention: sequence.`,
+  );
 }
 
 /**
@@ -168,14 +185,17 @@ export async function* fixedBatches(
   length: number,
   batch = sequences,
   skip = 0,
+  documents = false,
 ): AsyncGenerator<Batch> {
+  if (documents) requireDocuments([{ name: "data", dataset }]);
   const blocks = countBlocks(dataset, length);
   const permutation = new Permutation(blocks, 0, 0);
   const end = Math.min(skip + sequences, blocks);
   for (let first = skip; first < end; first += batch) {
     const count = Math.min(batch, end - first);
     const rows = Array.from({ length: count }, (_, i) => ({ dataset, start: permutation.permute(first + i) * length }));
-    const read = await readSequences(rows, batch, length, { epoch: 0, position: first + count, offset: 0 });
+    const place = { epoch: 0, position: first + count, offset: 0 };
+    const read = await readSequences(rows, batch, length, place, documents);
     yield dataset.hasEntropy ? { ...read, entropies: await readEntropies(rows, batch, length) } : read;
   }
 }
@@ -190,11 +210,18 @@ async function readSequences(
   sequences: number,
   length: number,
   after: Place & { readonly epoch: number },
+  documents: boolean,
 ): Promise<Batch> {
   const tokens = new Int32Array(sequences * length);
   const targets = new Int32Array(sequences * length).fill(ignoredTarget, rows.length * length);
-  await readRows(rows, length, tokens, targets);
-  return { tokens, targets, sequences, length, validTokens: rows.length * length, ...after };
+  const batch = { tokens, targets, sequences, length, validTokens: rows.length * length, ...after };
+  if (!documents) {
+    await readRows(rows, length, tokens, targets);
+    return batch;
+  }
+  const starts = new Int32Array(sequences * length);
+  await Promise.all([readRows(rows, length, tokens, targets), readStarts(rows, length, starts)]);
+  return { ...batch, starts };
 }
 
 async function readEntropies(rows: readonly Row[], sequences: number, length: number): Promise<Float32Array> {

@@ -48,6 +48,26 @@ export async function readRows(
   if (done < shards.length) throw corrupt(shards[done]!.path, "was truncated while in use, or its disk cannot be read");
 }
 
+/**
+ * For each token of the sequences the position in its sequence, [rows, length], where its document begins: 0 for one that
+ * began before. Read from the shards' document indices, on the native thread.
+ * @throws ThalwegError CORRUPT_DATA when an index is out of order or cannot be read
+ */
+export async function readStarts(rows: readonly Row[], length: number, starts: Int32Array): Promise<void> {
+  const runs: number[] = [];
+  const shards: OpenShard[] = [];
+  for (const [row, { dataset, start }] of rows.entries())
+    for (const run of dataset.runs(start, length)) {
+      runs.push(...run.shard.documentRun(run.start, run.count), row * length + run.before);
+      shards.push(run.shard);
+    }
+  native ??= new (addon().NativeReader)();
+  const reading = native.readStarts(Float64Array.from(runs), length, starts);
+  for (const dataset of new Set(rows.map((row) => row.dataset))) dataset.holdFor(reading);
+  const done = await reading;
+  if (done < shards.length) throw corrupt(shards[done]!.path, "has a damaged document index, or it cannot be read");
+}
+
 async function readRow({ dataset, start }: Row, length: number, tokens: Int32Array, targets: Int32Array, at: number) {
   const text = new Int32Array(length + 1);
   await dataset.read(start, length + 1, text);

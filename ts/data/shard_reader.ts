@@ -103,6 +103,11 @@ export class OpenShard {
     return [this.handle.fd, headerBytes + start * width, count, width];
   }
 
+  /** The same for `NativeReader.readStarts`: descriptor, byte offset of the document index, documents, start, count. */
+  documentRun(start: number, count: number): [number, number, number, number, number] {
+    return [this.handle.fd, this.layout.indexOffset, this.documents, start, count];
+  }
+
   /** Tokens of a document, its end token included. */
   async document(index: number): Promise<Int32Array> {
     const first = index === 0 ? 0 : 1;

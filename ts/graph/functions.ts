@@ -42,9 +42,15 @@ export const qkNorm = (
 export const rope = (x: Tensor, table: Tensor, { heads, kvHeads, headDim, seq }: Heads & { seq: number }): Tensor =>
   x.tape.op(ropeOp, { x, table }, { seq, heads, kvHeads, headDim, inverse: 0 }).y;
 
-/** Causal softmax attention over packed rows of sequences of length seq, scale 1 / sqrt(headDim). */
-export const attention = (qkv: Tensor, { heads, kvHeads, headDim, seq }: Heads & { seq: number }): Tensor =>
-  qkv.tape.op(attentionOp, { qkv }, { seq, heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) }).y;
+/**
+ * Causal softmax attention over packed rows of sequences of length seq, scale 1 / sqrt(headDim); with `starts` i32 [rows],
+ * the positions where the rows' documents begin, inside documents.
+ */
+export const attention = (
+  qkv: Tensor,
+  { heads, kvHeads, headDim, seq, starts }: Heads & { seq: number; starts?: Tensor | undefined },
+): Tensor =>
+  qkv.tape.op(attentionOp, { qkv, starts }, { seq, heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) }).y;
 
 /** One new token per sequence against caches [rows, capacity, kvHeads * headDim], which it extends. */
 export const attentionDecode = (

@@ -10,7 +10,7 @@ import type { Parameter } from "./parameters.ts";
 import { checkConfig, flopsPerToken } from "./presets.ts";
 import { recorders } from "./programs.ts";
 
-export type { BuildOptions, ModelLayout, ProgramKind, ProgramRequest, Update } from "./layout.ts";
+export type { AttentionScope, BuildOptions, ModelLayout, ProgramKind, ProgramRequest, Update } from "./layout.ts";
 
 export interface ProgramMemory {
   /** Size of the scratch arena while it plays. */
@@ -65,6 +65,7 @@ function layOut(c: LlamaConfig, parameters: readonly Parameter[], o: BuildOption
   for (const set of o.parameterSets ?? []) layout.region(set, parameters);
   layout.add("io/tokens", "i32", [rows]);
   layout.add("io/targets", "i32", [rows]);
+  if (o.attention === "documents") layout.add("io/starts", "i32", [rows]);
   layout.add("out/loss", "f32", [1]);
   layout.add("out/norm", "f32", [1]);
   layout.add("out/status", "i32", [1]);

@@ -26,6 +26,9 @@ export interface ProgramRequest {
 /** Records the `update` Program; ts/optim has them. */
 export type Update = (t: Tape, parameters: readonly Parameter[], layout: Layout) => void;
 
+/** What a position sees before it: its whole sequence, or only its own document, by the positions in io/starts. */
+export type AttentionScope = "sequence" | "documents";
+
 export interface BuildOptions {
   precision: Precision;
   /** Sequences of one `accumulate`. */
@@ -36,6 +39,8 @@ export interface BuildOptions {
   evalBatch?: number | undefined;
   evalLength?: number | undefined;
   recompute?: Recompute | undefined;
+  /** Default: sequence. */
+  attention?: AttentionScope | undefined;
   /** Rows of logits alive at one time; default by a budget of bytes, see graph/head.ts. */
   headChunkRows?: number | undefined;
   /** Default: accumulate, update, evaluate, decode. Gradients and moments are laid out only when trained. */

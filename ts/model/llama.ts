@@ -27,7 +27,7 @@ export interface LlamaConfig {
 
 /** How the attention of a forward pass sees other positions. */
 export type Context =
-  | { kind: "sequences"; length: number; table: Tensor }
+  | { kind: "sequences"; length: number; table: Tensor; starts?: Tensor | undefined }
   | { kind: "cache"; table: Tensor; caches: readonly { kCache: Tensor; vCache: Tensor }[] };
 
 /** LLaMA decoder (Touvron et al. 2023): pre-norm blocks of causal attention and a gated MLP. tokens [rows] -> hidden [rows, dim]. */
@@ -62,8 +62,8 @@ function block(t: Tape, c: LlamaConfig, index: number, x: Tensor, context: Conte
 function attend(qkv: Tensor, c: LlamaConfig, index: number, context: Context): Tensor {
   if (context.kind === "cache")
     return attentionDecode(rope(qkv, context.table, { ...c, seq: 1 }), context.caches[index]!, c);
-  const seq = context.length;
-  return attention(rope(qkv, context.table, { ...c, seq }), { ...c, seq });
+  const { length: seq, starts } = context;
+  return attention(rope(qkv, context.table, { ...c, seq }), { ...c, seq, starts });
 }
 
 /** Rotary table [maxLength, headDim]: cos of position * theta^(-2i / headDim), i < headDim / 2, then sin; rounded once from float64. */

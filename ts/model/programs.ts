@@ -28,10 +28,12 @@ const headOptions = ({ config, options }: ModelLayout) => ({
   label: config.tied ? "model.embed_tokens" : "lm_head",
 });
 
-/** Hidden states [batch * length, dim] of the tokens in io/tokens. */
+/** Hidden states [batch * length, dim] of the tokens in io/tokens, with documents beginning as io/starts says. */
 function hidden(t: Tape, model: ModelLayout, { batch, length }: Batch): Tensor {
-  const tokens = laid(t, model, "io/tokens").rows(0, batch * length);
-  return llama(t, model.config, tokens, { kind: "sequences", length, table: laid(t, model, "const/rope") });
+  const rows = (name: string) => laid(t, model, name).rows(0, batch * length);
+  const starts = model.options.attention === "documents" ? rows("io/starts") : undefined;
+  const table = laid(t, model, "const/rope");
+  return llama(t, model.config, rows("io/tokens"), { kind: "sequences", length, table, starts });
 }
 
 const targetsOf = (t: Tape, model: ModelLayout, { batch, length }: Batch): Tensor =>

@@ -81,6 +81,13 @@ export interface NativeReader {
    * @returns how many runs were read; fewer than all when a file ended or could not be read
    */
   read(runs: Float64Array, length: number, tokens: Int32Array, targets: Int32Array): Promise<number>;
+  /**
+   * For each token of rows of `length` the position in its row where its document begins.
+   * @param runs six numbers each: descriptor, byte offset of a shard's document index, documents in it, tokens of the shard
+   * before the run, tokens of the run, place among the rows
+   * @returns how many runs were read; fewer than all when an index cannot be read or is out of order
+   */
+  readStarts(runs: Float64Array, length: number, starts: Int32Array): Promise<number>;
 }
 
 /** What stands in one field of .jsonl lines: `JsonTexts` of native/text/json_lines.h. */

@@ -178,8 +178,8 @@ class Planner {
     const { config } = run;
     const data = await this.#dataOf(config);
     const { model, batch, precision, memory, device, optimizer } = config;
-    const { train } = config.data;
-    const key = canonicalJson({ model, batch, precision, memory, device, groups: optimizer.groups, train });
+    const { train, attention } = config.data;
+    const key = canonicalJson({ model, batch, precision, memory, device, groups: optimizer.groups, train, attention });
     const known = this.#byKey.get(key) ?? this.#plan(config, data.facts);
     this.#byKey.set(key, known);
     const { shape, planned } = known;

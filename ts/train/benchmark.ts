@@ -44,8 +44,18 @@ export interface BenchTrainResult {
   losses: number[];
 }
 
-/** Random tokens, the same for a seed on every machine; targets are tokens one further. */
-export function randomBatch(vocab: number, sequences: number, length: number, seed: number, step: number): Batch {
+/**
+ * Random tokens, the same for a seed on every machine; targets are tokens one further. With `documents` of so many tokens
+ * in the mean (all lengths up to twice that equally likely), also where each begins.
+ */
+export function randomBatch(
+  vocab: number,
+  sequences: number,
+  length: number,
+  seed: number,
+  step: number,
+  documents?: number,
+): Batch {
   const uniform = uniforms(seed, step);
   const draw = () => Math.floor(uniform() * vocab);
   const text = Int32Array.from({ length: sequences * (length + 1) }, draw);
@@ -57,7 +67,16 @@ export function randomBatch(vocab: number, sequences: number, length: number, se
     targets.set(text.subarray(from + 1, from + 1 + length), row * length);
   }
   const place = { epoch: 0, position: (step + 1) * sequences, offset: 0 };
-  return { tokens, targets, sequences, length, validTokens: sequences * length, ...place };
+  const batch = { tokens, targets, sequences, length, validTokens: sequences * length, ...place };
+  if (documents === undefined) return batch;
+  const starts = new Int32Array(sequences * length);
+  for (let begin = 0; begin < starts.length; ) {
+    const end = begin + Math.max(1, Math.floor(1 + uniform() * (2 * documents - 1)));
+    for (let at = begin; at < Math.min(end, starts.length); at++)
+      starts[at] = Math.max(begin, at - (at % length)) % length;
+    begin = end;
+  }
+  return { ...batch, starts };
 }
 
 /** Times whole training steps (all micro-batches and the update, the loss read back) on random tokens. */
@@ -71,7 +90,7 @@ export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrain
   const losses: number[] = [];
   const times: number[] = [];
   for (let step = 0; step < warmup + steps; step++) {
-    const tokens = randomBatch(model.vocab, batch, length, seed, step);
+    const tokens = randomBatch(model.vocab, batch, length, seed, step, options.documents);
     const start = performance.now();
     const numbers = (await machine.step(tokens, step, { lr: 1e-3 }, never))!;
     const milliseconds = performance.now() - start;

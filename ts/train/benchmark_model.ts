@@ -15,6 +15,8 @@ export interface BenchModelOptions {
   length?: number | undefined;
   microBatch?: number | undefined;
   recompute?: "none" | "block" | undefined;
+  /** Mean tokens of a document, inside which attention then stays. Default: sequences are not divided. */
+  documents?: number | undefined;
 }
 
 export interface BenchModel {
@@ -41,6 +43,7 @@ export function buildBenchModel(options: BenchModelOptions): BenchModel {
     microBatch,
     length,
     recompute: options.recompute,
+    attention: options.documents === undefined ? "sequence" : "documents",
     kinds: ["accumulate", "update"],
     update: adamw(),
   });

@@ -44,13 +44,13 @@ export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
   });
   const seconds: number[][] = commands.map(() => []);
   for (let step = 0; step < steps + 1; step++) {
-    const { tokens, targets } = randomBatch(model.vocab, batch, length, 1, step);
+    const { tokens, targets, starts } = randomBatch(model.vocab, batch, length, 1, step, options.documents);
     const scalars = adamScalars({ ...adamDefaults, step, lr: 1e-3, lossScale: 1 / tokens.length });
     const { profile } = await module.play(
       [
         {
           program: "accumulate",
-          inputs: { "io/tokens": tokens, "io/targets": targets },
+          inputs: { "io/tokens": tokens, "io/targets": targets, ...(starts && { "io/starts": starts }) },
           integers: playIntegers({ firstMicroBatch: 1 }),
           scalars,
         },

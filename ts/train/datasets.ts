@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { type Dataset, openDataset } from "../data/dataset.ts";
-import type { LoaderSource } from "../data/loader.ts";
+import { type LoaderSource, requireDocuments } from "../data/loader.ts";
 import { manifestFile } from "../data/shards.ts";
 
 /** The open data of a run. */
@@ -47,7 +47,10 @@ export function validationFolders(data: RunConfig["data"]): [string, string][] {
   });
 }
 
-/** Opens everything. @throws BAD_INPUT or CORRUPT_DATA as openDataset does; BAD_INPUT when tokenizers differ. */
+/**
+ * Opens everything. @throws BAD_INPUT or CORRUPT_DATA as openDataset does; BAD_INPUT when tokenizers differ; BAD_CONFIG
+ * when attention is to stay inside documents that are not known.
+ */
 export async function openRunData(data: RunConfig["data"]): Promise<RunData> {
   const sources = await openAll(sourceFolders(data).map(([name, folder]) => [name, splitFolders(folder).train]));
   let validations: LoaderSource[] = [];
@@ -55,6 +58,7 @@ export async function openRunData(data: RunConfig["data"]): Promise<RunData> {
   try {
     validations = await openAll(validationFolders(data));
     refuseOtherTokenizers([...sources, ...validations]);
+    if (data.attention === "documents") requireDocuments([...sources, ...validations]);
     const train = sources[0]!.dataset;
     const identity = data.weights ? identityOf(sources) : train.identity;
     return { train, sources, validations, identity, [Symbol.asyncDispose]: close };

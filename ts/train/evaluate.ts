@@ -1,6 +1,7 @@
 import { ThalwegError } from "../base/errors.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { type Batch, fixedBatches } from "../data/loader.ts";
+import type { AttentionScope } from "../model/layout.ts";
 import { sequencesIn } from "./datasets.ts";
 import { EntropyClasses } from "./entropy_classes.ts";
 import type { Machine } from "./machine.ts";
@@ -9,20 +10,26 @@ import type { EntropyLoss, SetLoss } from "./records.ts";
 /** A fixed set of sequences; the same at every call. */
 export type ValidationSet = () => AsyncIterable<Batch>;
 
-/** `skip` sequences are passed over first: another part of the same text. */
+export interface ValidationShape {
+  sequences: number;
+  length: number;
+  /** Sequences at a time. */
+  batch: number;
+  /** Sequences passed over first: another part of the same text. */
+  skip: number;
+  attention: AttentionScope;
+}
+
 export function validationSet(
   dataset: Dataset,
-  sequences: number,
-  length: number,
-  batch: number,
-  skip = 0,
+  { sequences, length, batch, skip, attention }: ValidationShape,
 ): ValidationSet {
   if (skip > 0 && skip >= sequencesIn(dataset, length))
     throw new ThalwegError(
       "BAD_CONFIG",
       `evaluation.skip is ${skip}, but ${dataset.folder} has only ${sequencesIn(dataset, length)} sequences of ${length}: none is left to evaluate on.`,
     );
-  return () => fixedBatches(dataset, sequences, length, batch, skip);
+  return () => fixedBatches(dataset, sequences, length, batch, skip, attention === "documents");
 }
 
 /**

@@ -61,6 +61,8 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
     const wanted = options.sequences ?? config?.evaluation.sequences ?? 64;
     const available = opened.map(({ dataset }) => sequencesIn(dataset, length) - skip);
     const most = wanted === "all" ? Math.max(...available) : Math.min(wanted, Math.max(...available));
+    // As the run read its own validation data; a folder of another origin says nothing.
+    const attention = config?.data.attention ?? "sequence";
     const precision = options.precision ?? config?.precision ?? "fp32";
     const batch = Math.max(1, Math.min(options.batch ?? Math.ceil(8192 / length), most));
     await using loaded = await loadPretrained(pretrained, {
@@ -68,13 +70,14 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
       microBatch: batch,
       length,
       kinds: ["evaluate"],
+      attention,
       device: options.device,
       threads: options.threads,
     });
     const machine = new ModuleMachine(loaded.module, loaded.built, adamDefaults);
     const sets = opened.map((source) => ({
       ...source,
-      batches: validationSet(source.dataset, most, length, batch, skip),
+      batches: validationSet(source.dataset, { sequences: most, length, batch, skip, attention }),
     }));
     const bounds = config?.evaluation.entropyBounds ?? defaultEntropyBounds;
     const measured = await evaluateSets(machine, sets, options.signal, bounds);

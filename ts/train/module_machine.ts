@@ -1,3 +1,4 @@
+import { ThalwegError } from "../base/errors.ts";
 import type { Batch } from "../data/loader.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { FileEntry, Module, PlayEntry } from "../engine/module.ts";
@@ -138,10 +139,19 @@ export class ModuleMachine implements Machine {
     const [from, to] = [index * rows, (index + 1) * rows];
     return {
       program: accumulateOf(batch.length, options).name,
-      inputs: { "io/tokens": batch.tokens.subarray(from, to), "io/targets": batch.targets.subarray(from, to) },
+      inputs: this.#inputs(batch, from, to),
       scalars,
       integers: playIntegers({ firstMicroBatch: index === 0 ? 1 : 0 }),
     };
+  }
+
+  /** Rows [from, to) of a batch, as the Programs take them. */
+  #inputs(batch: Batch, from: number, to: number): Record<string, Int32Array> {
+    const part = (values: Int32Array) => values.subarray(from, to);
+    const inputs = { "io/tokens": part(batch.tokens), "io/targets": part(batch.targets) };
+    if (this.#built.options.attention !== "documents") return inputs;
+    if (!batch.starts) throw new ThalwegError("INTERNAL", "attention inside documents, but the batch has no starts");
+    return { ...inputs, "io/starts": part(batch.starts) };
   }
 
   get averages(): boolean {
@@ -161,7 +171,7 @@ export class ModuleMachine implements Machine {
     const played = this.#module.play([
       {
         program: weights === "live" ? "evaluate" : `evaluate/${averageSet}`,
-        inputs: { "io/tokens": batch.tokens, "io/targets": batch.targets },
+        inputs: this.#inputs(batch, 0, batch.tokens.length),
         scalars: adamScalars({ ...this.#constants, ...noScalars, lossScale: 1 }),
         integers: playIntegers({ firstMicroBatch: 1 }),
       },

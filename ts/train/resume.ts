@@ -64,6 +64,8 @@ export function decisive({ config, model }: ResolvedConfig): Record<string, unkn
     seed,
     "data.seed": data.seed,
     "data.onEnd": data.onEnd,
+    // Only when it is said, so that what was trained before there was a choice keeps its identity.
+    ...(data.attention === "documents" ? { "data.attention": data.attention } : {}),
     ...(data.weights ? { "data.weights": data.weights, "data.changes": data.changes } : {}),
   };
 }
@@ -80,7 +82,14 @@ export function keepDecisive(asked: RunConfig, saved: RunConfig): RunConfig {
     schedule,
     steps,
     batch,
-    data: { ...asked.data, seed: data.seed, onEnd: data.onEnd, weights: data.weights, changes: data.changes },
+    data: {
+      ...asked.data,
+      seed: data.seed,
+      onEnd: data.onEnd,
+      weights: data.weights,
+      changes: data.changes,
+      attention: data.attention ?? "sequence", // not said by checkpoints from before there was a choice
+    },
     memory: { ...asked.memory, headChunk: memory.headChunk },
   };
 }

@@ -190,13 +190,14 @@ async function train(
 
 function trainingLoader(data: RunData, { config, schedule, scalars }: PlannedRun, cursor: DataCursor): TokenLoader {
   const { length } = config.batch;
-  const { seed, onEnd } = config.data;
+  const { seed, onEnd, attention } = config.data;
   const stages = mixtureStages(config, schedule, (step) => scalars.batch.tokensAt(step) / length);
   const loader = new TokenLoader(data.sources, {
     length,
     maxLength: length,
     seed,
     onEnd,
+    documents: attention === "documents",
     ...(stages ? { stages } : {}),
   });
   loader.seek(cursor.position, cursor.offset);
@@ -208,9 +209,10 @@ function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: Lo
   const { length } = config.batch;
   const batch = built.options.evalBatch ?? built.options.microBatch;
   const { sequences, skip, entropyBounds } = config.evaluation;
+  const shape = { sequences, length, batch, attention: config.data.attention };
   const sets = data.validations
     .filter(({ dataset }) => sequencesIn(dataset, length) > skip)
-    .map((source) => ({ ...source, batches: validationSet(source.dataset, sequences, length, batch, skip) }));
+    .map((source) => ({ ...source, batches: validationSet(source.dataset, { ...shape, skip }) }));
   if (sets.length === 0) return null;
   const averaged = { evaluate: (batch: Batch) => machine.evaluate(batch, "average") };
   return async (signal: AbortSignal) => {

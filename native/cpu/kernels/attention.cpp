@@ -5,7 +5,8 @@
  * Floor: 4 * pairs * dim flops per head, pairs = seq (seq + 1) / 2, and one exponential per pair (which costs more time
  * than the products do on AMX tiles). S never exists: a task walks a block of 64 queries over the blocks of 64 keys up
  * to the diagonal, keeping the running maximum m, sum l and unnormalised output O of its queries (online softmax:
- * Milakov & Gimelshein 2018; Dao et al. 2022).
+ * Milakov & Gimelshein 2018; Dao et al. 2022). With documents it begins at the block that holds the first key its first
+ * query sees, and blocks with keys that some query does not see are masked row by row.
  *
  * A task is (sequence, kv head, chunk of query blocks). It packs the keys and values it can see once and uses them for
  * all query heads of the group. Memory per thread is linear in seq; chunks depend on the shape only, so results do not
@@ -52,9 +53,9 @@ class Fp32Forward {
     std::fill(l_, l_ + kBlock, 0.0f);
   }
 
-  void attend(int64_t block, bool diagonal, Ahead& ahead) {
+  void attend(int64_t block, bool diagonal, const float* hidden, Ahead& ahead) {
     scores(s_.dim, k_ + block * kBlock * width_, width_, qt_, st_, diagonal, ahead);
-    online_softmax(st_, m_, l_, alpha_, diagonal);
+    online_softmax(st_, m_, l_, alpha_, diagonal, hidden);
     for (int64_t r = 0; r < kBlock; r++) {
       if (alpha_[r] == 1.0f) continue;
       const F fade = set1(alpha_[r]);
@@ -105,13 +106,14 @@ class Forward {
     Carver carver{ctx_.workspace + scratch_bytes<Math>(s_) * static_cast<size_t>(worker)};
     Math math(carver, s_);
     Ahead ahead;
+    Documents documents(p_.starts, s_, b);
     const T *keys = qkv_ + s_.k(b, kv), *values = qkv_ + s_.v(b, kv);
     const int64_t block = kBlock * s_.qkv_stride(), h0 = kv * s_.group;
     for (int64_t h = h0; h < h0 + s_.group; h++) {
       const T* queries = qkv_ + s_.q(b, h);
       for (int64_t i = first; i < end; i++) {
         if (h == h0)  // keys are packed when first seen
-          for (int64_t j = i == first ? 0 : i; j <= i; j++)
+          for (int64_t j = i == first ? documents.first_keys(i) : i; j <= i; j++)
             math.pack_keys(j, keys + j * block, values + j * block, s_.rows(j));
         math.start_queries(queries + i * block, s_.rows(i));
         T* y = p_.y.as<T>() + s_.y(b, h) + i * kBlock * s_.y_stride();
@@ -124,8 +126,9 @@ class Forward {
             ahead.add(values + (i + 1) * block, s_.qkv_stride(), s_.rows(i + 1), s_.dim);
           }
         }
-        ahead.over(Math::kSteps * (i + 1));
-        for (int64_t j = 0; j <= i; j++) math.attend(j, j == i, ahead);
+        const int64_t from = documents.first_keys(i);
+        ahead.over(Math::kSteps * (i + 1 - from));
+        for (int64_t j = from; j <= i; j++) math.attend(j, j == i, documents.hidden(i, j), ahead);
         math.finish(s_.rows(i), y, p_.lse.as<float>() + (b * s_.seq + i * kBlock) * s_.heads + h);
       }
     }

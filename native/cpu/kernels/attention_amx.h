@@ -40,10 +40,10 @@ class TileForward {
     std::fill(l_, l_ + kBlock, 0.0f);
   }
 
-  void attend(int64_t block, bool diagonal, Ahead& ahead) {
+  void attend(int64_t block, bool diagonal, const float* hidden, Ahead& ahead) {
     const int64_t at = block * kBlock * width_;
     tile_scores(width_, k_ + at, qt_, st_, diagonal, ahead);
-    tile_online_softmax(st_, s_.scale * kLog2e, m_, l_, alpha_, pt_, diagonal);
+    tile_online_softmax(st_, s_.scale * kLog2e, m_, l_, alpha_, pt_, diagonal, hidden);
     if (block > 0) fade_output();
     tile_add_to_queries(width_, vt_ + at, pt_, out_, diagonal, ahead);
   }
@@ -112,11 +112,11 @@ class TileBackward {
     row_sums(y, dy, s_, lse, rows, lse2_, delta_);
   }
 
-  void pair(int64_t slot, float* dq, bool diagonal, Ahead& ahead) {
+  void pair(int64_t slot, float* dq, bool diagonal, const float* hidden, Ahead& ahead) {
     const int64_t at = slot * kBlock * width_;
     tile_scores(width_, k_ + at, qt_, st_, diagonal, ahead);
     tile_scores(width_, v_ + at, dyt_, dpt_, diagonal, ahead);
-    tile_softmax_gradient(st_, dpt_, s_.scale * kLog2e, lse2_, delta_, p_, ds_, ds_pairs_, diagonal);
+    tile_softmax_gradient(st_, dpt_, s_.scale * kLog2e, lse2_, delta_, p_, ds_, ds_pairs_, diagonal, hidden);
     tile_add_to_keys(width_, p_, dy_pairs_, dv_ + at, diagonal, ahead);
     tile_add_to_keys(width_, ds_, q_pairs_, dk_ + at, diagonal, ahead);
     tile_add_to_queries(width_, kt_ + at, ds_pairs_, dq, diagonal, ahead);

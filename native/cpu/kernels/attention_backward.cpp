@@ -11,7 +11,8 @@
  * a time, so that K, V, dK, dV stay in the second-level cache, and walks the query blocks from their diagonal down; dQ
  * of a query block is summed over keys in increasing order. With one chunk (enough sequences and heads to fill a
  * machine) dQ is then complete; with more, each chunk leaves its part and a second phase adds them in order of chunks.
- * Chunks come from the shape only, so every sum has one order whatever the number of threads.
+ * Chunks come from the shape only, so every sum has one order whatever the number of threads. With documents, pairs of
+ * blocks that do not see each other are passed over, so a part of dQ begins with the first key block its queries see.
  */
 #include "native/cpu/kernels/attention_fp32.h"
 #if THALWEG_SIMD >= 3
@@ -64,11 +65,11 @@ class Fp32Backward {
     row_sums(y, dy, s_, lse, rows, lse2_, delta_);
   }
 
-  void pair(int64_t slot, float* dq, bool diagonal, Ahead& ahead) {
+  void pair(int64_t slot, float* dq, bool diagonal, const float* hidden, Ahead& ahead) {
     const int64_t at = slot * kBlock * width_;
     scores(s_.dim, k_ + at, width_, qt_, st_, diagonal, ahead);
     scores(s_.dim, v_ + at, width_, dyt_, dpt_, diagonal, ahead);
-    softmax_gradient(st_, dpt_, lse2_, delta_, diagonal);
+    softmax_gradient(st_, dpt_, lse2_, delta_, diagonal, hidden);
     add_to_keys(width_, st_, dy_, dv_ + at, diagonal, ahead);
     add_to_keys(width_, dpt_, q_, dk_ + at, diagonal, ahead);
     add_to_queries(width_, dpt_, k_ + at, dq, diagonal, ahead);
@@ -178,16 +179,19 @@ class Backward {
     const float* lse = p_.lse.as<const float>() + part.b * s_.seq * s_.heads + h;
     T* out = p_.dqkv.as<T>() + s_.q(part.b, h);
     Ahead ahead;
-    for (int64_t i = part.j0; i < s_.blocks; i++) {
+    Documents documents(p_.starts, s_, part.b);
+    const int64_t end = documents.queries_end(part.j1, s_.blocks);
+    for (int64_t i = part.j0; i < end; i++) {
       const bool diagonal = i < part.j1, last_use = whole && diagonal;
+      const int64_t seen = std::max(documents.first_keys(i), plan_.chunks.first(part.chunk));  // in this chunk
       if (diagonal && part.g == 0) math.load_keys(i - part.j0, k + i * block, v + i * block, s_.rows(i));
       math.load_queries(q + i * block, y + i * y_block, dy + i * y_block, lse + i * kBlock * s_.heads, s_.rows(i));
       float* dq = whole ? own_dq(worker) + (part.g * s_.blocks + i) * block_ : shared_dq(part.chunk, batch_head, i);
-      if (part.j0 == plan_.chunks.first(part.chunk)) std::fill(dq, dq + block_, 0.0f);
+      if (seen >= part.j0) std::fill(dq, dq + block_, 0.0f);
 
       ahead.clear();
       if (last_use) ahead.add(out + i * block, s_.qkv_stride(), s_.rows(i), s_.dim);
-      if (const int64_t next = i + 1; next < s_.blocks) {
+      if (const int64_t next = i + 1; next < end) {
         ahead.add(q + next * block, s_.qkv_stride(), s_.rows(next), s_.dim);
         ahead.add(dy + next * y_block, s_.y_stride(), s_.rows(next), s_.dim);
         ahead.add(y + next * y_block, s_.y_stride(), s_.rows(next), s_.dim);
@@ -196,26 +200,29 @@ class Backward {
           ahead.add(v + next * block, s_.qkv_stride(), s_.rows(next), s_.dim);
         }
       }
-      if (i + 1 == s_.blocks && part.g + 1 == s_.group) {
+      if (i + 1 == end && part.g + 1 == s_.group) {
         const int64_t keys = std::min(part.j1 * kBlock, s_.seq) - part.j0 * kBlock;
         const T* dqkv = p_.dqkv.as<const T>() + part.j0 * block;
         ahead.add(dqkv + s_.k(part.b, part.kv), s_.qkv_stride(), keys, s_.dim);
         ahead.add(dqkv + s_.v(part.b, part.kv), s_.qkv_stride(), keys, s_.dim);
       }
-      const int64_t j1 = std::min(part.j1, i + 1);
-      ahead.over(Math::kSteps * (j1 - part.j0));
-      for (int64_t j = part.j0; j < j1; j++) math.pair(j - part.j0, dq, j == i, ahead);
+      const int64_t first = std::max(part.j0, seen), j1 = std::min(part.j1, i + 1);
+      ahead.over(Math::kSteps * (j1 - first));
+      for (int64_t j = first; j < j1; j++) math.pair(j - part.j0, dq, j == i, documents.hidden(i, j), ahead);
       if (last_use) math.store_queries(dq, s_.rows(i), out + i * block);
     }
   }
 
-  /** Adds the parts of dQ of one query block, chunk by chunk. */
+  /** Adds the parts of dQ of one query block, chunk by chunk, from the first whose keys it sees. */
   void queries_task(int64_t batch_head, int64_t block, int worker) {
     Carver carver{scratch(worker)};
     Math math(carver, s_);
     float* sum = own_dq(worker);
-    std::copy_n(shared_dq(0, batch_head, block), block_, sum);
-    for (int64_t c = 1; c < plan_.chunks.count && plan_.chunks.first(c) <= block; c++) {
+    const Documents documents(p_.starts, s_, batch_head / s_.heads);
+    int64_t first = 0;
+    while (plan_.chunks.first(first + 1) <= documents.first_keys(block)) first++;
+    std::copy_n(shared_dq(first, batch_head, block), block_, sum);
+    for (int64_t c = first + 1; c < plan_.chunks.count && plan_.chunks.first(c) <= block; c++) {
       const float* part = shared_dq(c, batch_head, block);
       for (int64_t e = 0; e < block_; e += kWidth) store(sum + e, load(sum + e) + load(part + e));
     }

@@ -43,6 +43,40 @@ THALWEG_INLINE Shape shape_of(const Params& p) {
           p.scale};
 }
 
+/**
+ * Which blocks of keys the queries of a block see, and which rows of them they do not, where a sequence holds several
+ * documents: query q sees keys starts[q] to q. Null starts: a sequence is one document.
+ */
+class Documents {
+ public:
+  Documents(const Tensor& starts, const Shape& s, int64_t sequence)
+      : starts_(starts.present() ? starts.as<const int32_t>() + sequence * s.seq : nullptr), seq_(s.seq) {}
+
+  /** First block of keys that these queries see; not decreasing. */
+  int64_t first_keys(int64_t queries) const { return starts_ ? starts_[queries * kBlock] / kBlock : 0; }
+  /** End of the blocks of queries, out of `blocks`, that see any block of keys before `keys_end`. */
+  int64_t queries_end(int64_t keys_end, int64_t blocks) const {
+    int64_t end = starts_ ? std::min(keys_end, blocks) : blocks;
+    while (end < blocks && first_keys(end) < keys_end) end++;
+    return end;
+  }
+  /** For each of these queries the row of this block of keys before which it sees nothing; null when they see it all.
+   */
+  const float* hidden(int64_t queries, int64_t keys) {
+    if (!starts_) return nullptr;
+    const int64_t first = queries * kBlock, last = std::min(first + kBlock, seq_) - 1;
+    if (starts_[last] <= keys * kBlock) return nullptr;
+    for (int64_t i = 0; i < kBlock; i++)
+      from_[i] = static_cast<float>(starts_[std::min(first + i, last)] - keys * kBlock);
+    return from_;
+  }
+
+ private:
+  const int32_t* starts_;
+  int64_t seq_;
+  alignas(64) float from_[kBlock];
+};
+
 /** The blocks of one sequence cut into chunks, from the shape only. */
 struct Chunks {
   int64_t blocks, count;
@@ -143,6 +177,38 @@ THALWEG_INLINE F blank(F x, int64_t dead, F with) {
   if (dead <= 0) return x;
   return select(first_lanes(static_cast<int>(std::min<int64_t>(dead, kWidth))), with, x);
 }
+
+/** x with the lanes replaced from which key `row` is hidden: those with row < from, see Documents. */
+THALWEG_INLINE F hide(F x, int64_t row, F from, F with) {
+  return select(less(set1(static_cast<float>(row)), from), with, x);
+}
+
+/** What kWidth queries see of a block of keys, lane i being query first_query + i: rows below `keys`, of which from row
+ * `masked` on key r is hidden from the queries before it, and with kWithin rows before `from` are, see Documents. keys
+ * and masked are multiples of the strips in which the diagonal is computed. */
+template <bool kWithin>
+struct Column {
+  int64_t keys, masked, first_query;
+  F from;
+
+  Column(int64_t query, int64_t strip, bool diagonal, const float* hidden)
+      : keys(kBlock), masked(kBlock), first_query(query), from(zero()) {
+    if (diagonal) masked = query / strip * strip, keys = masked + strip;
+    if constexpr (kWithin) from = load(hidden + query);
+  }
+  /** x of row r, `with` where its document hides it. */
+  __attribute__((always_inline)) F within(F x, int64_t r, float with) const {
+    if constexpr (kWithin) return hide(x, r, from, set1(with));
+    return x;
+  }
+  /** The same from row `masked` on. */
+  __attribute__((always_inline)) F below(F x, int64_t r, float with) const {
+    return within(blank(x, r - first_query, set1(with)), r, with);
+  }
+};
+
+/** The maximum of a query that has seen no key yet: finite, so that a hidden score lies infinitely far below it. */
+constexpr float kNothingSeen = -0x1p126f;
 
 /** lse = ln 2 * (m + log2 l) of the valid queries of a block, spread over the rows of lse [rows, heads]. */
 THALWEG_INLINE void write_lse(const float* m, const float* l, int64_t rows, float* lse, int64_t stride) {

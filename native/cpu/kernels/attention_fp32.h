@@ -146,30 +146,31 @@ inline void transpose_block(const float* x, int64_t width, int64_t dim, float fa
     }
 }
 
-/** Largest score of kWidth queries over `keys` rows of S^T, at least `most`; from row `masked` on, key r is hidden from
- * the queries before it: lane i is query first_query + i. keys and masked are multiples of kStrip. */
-THALWEG_INLINE F column_max(const float* st, int64_t keys, int64_t masked, int64_t first_query, F most) {
+/** Largest score of kWidth queries over their rows of S^T, at least `most`. */
+template <bool kWithin>
+THALWEG_INLINE F column_max(const float* st, const Column<kWithin>& c, F most) {
   F m[4] = {most, most, most, most};
-  for (int64_t r = 0; r < masked; r += 4)
+  constexpr float kLowest = -__builtin_inff();
+  for (int64_t r = 0; r < c.masked; r += 4)
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) m[i] = max(m[i], load(st + (r + i) * kBlock));
-  for (int64_t r = masked; r < keys; r++)
-    m[0] = max(m[0], blank(load(st + r * kBlock), r - first_query, set1(-__builtin_inff())));
+    for (int i = 0; i < 4; i++) m[i] = max(m[i], c.within(load(st + (r + i) * kBlock), r + i, kLowest));
+  for (int64_t r = c.masked; r < c.keys; r++) m[0] = max(m[0], c.below(load(st + r * kBlock), r, kLowest));
   return max(max(m[0], m[1]), max(m[2], m[3]));
 }
 
 /** S^T -> P^T = 2^(S^T - m) in place for the same queries; returns the sum of the column. */
-THALWEG_INLINE F column_exp2(float* st, int64_t keys, int64_t masked, int64_t first_query, F m) {
+template <bool kWithin>
+THALWEG_INLINE F column_exp2(float* st, const Column<kWithin>& c, F m) {
   F sum[4] = {zero(), zero(), zero(), zero()};
-  for (int64_t r = 0; r < masked; r += 4)
+  for (int64_t r = 0; r < c.masked; r += 4)
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-      const F p = exp2<6>(load(st + (r + i) * kBlock) - m);
+      const F p = c.within(exp2<6>(load(st + (r + i) * kBlock) - m), r + i, 0.0f);
       sum[i] += p;
       store(st + (r + i) * kBlock, p);
     }
-  for (int64_t r = masked; r < keys; r++) {
-    const F p = blank(exp2<6>(load(st + r * kBlock) - m), r - first_query, zero());
+  for (int64_t r = c.masked; r < c.keys; r++) {
+    const F p = c.below(exp2<6>(load(st + r * kBlock) - m), r, 0.0f);
     sum[0] += p;
     store(st + r * kBlock, p);
   }
@@ -177,37 +178,49 @@ THALWEG_INLINE F column_exp2(float* st, int64_t keys, int64_t masked, int64_t fi
 }
 
 /** One step of the online softmax over a pair of blocks: S^T (base-2 logarithms) becomes P^T; m, l, alpha [kBlock]. */
-inline void online_softmax(float* st, float* m, float* l, float* alpha, bool diagonal) {
+template <bool kWithin>
+inline void online_softmax(float* st, float* m, float* l, float* alpha, bool diagonal, const float* hidden) {
   for (int64_t v = 0; v < kBlock; v += kWidth) {
-    const int64_t masked = diagonal ? v / kStrip * kStrip : kBlock, keys = diagonal ? masked + kStrip : kBlock;
+    const Column<kWithin> column(v, kStrip, diagonal, hidden);
     const F before = load(m + v);
-    const F now = column_max(st + v, keys, masked, v, before);
+    const F now = column_max(st + v, column, kWithin ? max(before, set1(kNothingSeen)) : before);
     const F fade = exp2<6>(before - now);
-    const F sum = column_exp2(st + v, keys, masked, v, now);
+    const F sum = column_exp2(st + v, column, now);
     store(m + v, now);
     store(alpha + v, fade);
     store(l + v, fma(load(l + v), fade, sum));
   }
 }
 
-/** P^T = 2^(S^T - lse2) and dS^T = P^T (dP^T - delta), in place of S^T and dP^T, for the queries first_query + lane. */
-THALWEG_INLINE void column_gradient(float* st, float* dpt, int64_t row0, int64_t row1, int64_t first_query, bool mask,
-                                    F lse2, F delta) {
-  for (int64_t r = row0; r < row1; r++) {
-    F p = exp2<6>(load(st + r * kBlock) - lse2);
-    if (mask) p = blank(p, r - first_query, zero());
-    store(st + r * kBlock, p);
-    store(dpt + r * kBlock, p * (load(dpt + r * kBlock) - delta));
-  }
+inline void online_softmax(float* st, float* m, float* l, float* alpha, bool diagonal, const float* hidden) {
+  hidden ? online_softmax<true>(st, m, l, alpha, diagonal, hidden)
+         : online_softmax<false>(st, m, l, alpha, diagonal, nullptr);
 }
 
-inline void softmax_gradient(float* st, float* dpt, const float* lse2, const float* delta, bool diagonal) {
-  for (int64_t v = 0; v < kBlock; v += kWidth) {
-    const int64_t masked = diagonal ? v / kStrip * kStrip : kBlock;
-    const F base = load(lse2 + v), shift = load(delta + v);
-    column_gradient(st + v, dpt + v, 0, masked, v, false, base, shift);
-    if (diagonal) column_gradient(st + v, dpt + v, masked, masked + kStrip, v, true, base, shift);
-  }
+/** P^T = 2^(S^T - lse2) and dS^T = P^T (dP^T - delta), in place of S^T and dP^T, for the queries of a column. */
+template <bool kWithin>
+THALWEG_INLINE void column_gradient(float* st, float* dpt, const Column<kWithin>& c, F lse2, F delta) {
+  const auto step = [&](int64_t r, bool mask) __attribute__((always_inline)) {
+    F p = exp2<6>(load(st + r * kBlock) - lse2);
+    p = mask ? c.below(p, r, 0.0f) : c.within(p, r, 0.0f);
+    store(st + r * kBlock, p);
+    store(dpt + r * kBlock, p * (load(dpt + r * kBlock) - delta));
+  };
+  for (int64_t r = 0; r < c.masked; r++) step(r, false);
+  for (int64_t r = c.masked; r < c.keys; r++) step(r, true);
+}
+
+template <bool kWithin>
+inline void softmax_gradient(float* st, float* dpt, const float* lse2, const float* delta, bool diagonal,
+                             const float* hidden) {
+  for (int64_t v = 0; v < kBlock; v += kWidth)
+    column_gradient(st + v, dpt + v, Column<kWithin>(v, kStrip, diagonal, hidden), load(lse2 + v), load(delta + v));
+}
+
+inline void softmax_gradient(float* st, float* dpt, const float* lse2, const float* delta, bool diagonal,
+                             const float* hidden) {
+  hidden ? softmax_gradient<true>(st, dpt, lse2, delta, diagonal, hidden)
+         : softmax_gradient<false>(st, dpt, lse2, delta, diagonal, nullptr);
 }
 
 }  // namespace thalweg::cpu::THALWEG_ISA::attn

@@ -202,59 +202,75 @@ THALWEG_INLINE void store_rows(bf16* out, __m512i rounded) {
 }
 
 /** One step of the online softmax: from S^T [keys, queries] (raw products; c = scale log2 e) to P^T as pairs. */
-inline void tile_online_softmax(const float* st, float c, float* m, float* l, float* alpha, bf16* pairs,
-                                bool diagonal) {
-  const F factor = set1(c), lowest = set1(-__builtin_inff());
+template <bool kWithin>
+inline void tile_online_softmax(const float* st, float c, float* m, float* l, float* alpha, bf16* pairs, bool diagonal,
+                                const float* hidden) {
+  const F factor = set1(c);
+  constexpr float kLowest = -__builtin_inff();
   for (int64_t v = 0; v < kBlock; v += kWidth) {
-    const int64_t masked = diagonal ? v / kTileStrip * kTileStrip : kBlock;
-    const int64_t keys = diagonal ? masked + kTileStrip : kBlock;
-    const F before = load(m + v);
-    F most[4] = {before, before, before, before};
-    for (int64_t r = 0; r < masked; r += 4)
+    const Column<kWithin> column(v, kTileStrip, diagonal, hidden);
+    const F before = load(m + v), least = kWithin ? max(before, set1(kNothingSeen)) : before;
+    F most[4] = {least, least, least, least};
+    for (int64_t r = 0; r < column.masked; r += 4)
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; i++) most[i] = max(most[i], load(st + (r + i) * kBlock + v) * factor);
-    for (int64_t r = masked; r < keys; r++)
-      most[0] = max(most[0], blank(load(st + r * kBlock + v) * factor, r - v, lowest));
+      for (int i = 0; i < 4; i++)
+        most[i] = max(most[i], column.within(load(st + (r + i) * kBlock + v) * factor, r + i, kLowest));
+    for (int64_t r = column.masked; r < column.keys; r++)
+      most[0] = max(most[0], column.below(load(st + r * kBlock + v) * factor, r, kLowest));
     const F now = max(max(most[0], most[1]), max(most[2], most[3]));
     const F fade = exp2<4>(before - now);
     F sum[2] = {zero(), zero()};
     const auto step = [&](int64_t r, bool mask) {
       F p0 = exp2<4>(fma(load(st + r * kBlock + v), factor, -now));
       F p1 = exp2<4>(fma(load(st + (r + 1) * kBlock + v), factor, -now));
-      if (mask) p0 = blank(p0, r - v, zero()), p1 = blank(p1, r + 1 - v, zero());
+      p0 = mask ? column.below(p0, r, 0.0f) : column.within(p0, r, 0.0f);
+      p1 = mask ? column.below(p1, r + 1, 0.0f) : column.within(p1, r + 1, 0.0f);
       sum[0] += p0;
       sum[1] += p1;
       _mm512_storeu_si512(pairs + r * kBlock + 2 * v, as_pairs(round_two(p0, p1)));
     };
-    for (int64_t r = 0; r < masked; r += 2) step(r, false);
-    for (int64_t r = masked; r < keys; r += 2) step(r, true);
+    for (int64_t r = 0; r < column.masked; r += 2) step(r, false);
+    for (int64_t r = column.masked; r < column.keys; r += 2) step(r, true);
     store(m + v, now);
     store(alpha + v, fade);
     store(l + v, fma(load(l + v), fade, sum[0] + sum[1]));
   }
 }
 
+inline void tile_online_softmax(const float* st, float c, float* m, float* l, float* alpha, bf16* pairs, bool diagonal,
+                                const float* hidden) {
+  hidden ? tile_online_softmax<true>(st, c, m, l, alpha, pairs, diagonal, hidden)
+         : tile_online_softmax<false>(st, c, m, l, alpha, pairs, diagonal, nullptr);
+}
+
 /** P^T = 2^(c S^T - lse2) as rows, dS^T = P^T (dP^T - delta) as rows and as pairs. */
+template <bool kWithin>
 inline void tile_softmax_gradient(const float* st, const float* dpt, float c, const float* lse2, const float* delta,
-                                  bf16* p_rows, bf16* ds_rows, bf16* ds_pairs, bool diagonal) {
+                                  bf16* p_rows, bf16* ds_rows, bf16* ds_pairs, bool diagonal, const float* hidden) {
   const F factor = set1(c);
   for (int64_t v = 0; v < kBlock; v += kWidth) {
-    const int64_t masked = diagonal ? v / kTileStrip * kTileStrip : kBlock;
-    const int64_t keys = diagonal ? masked + kTileStrip : kBlock;
+    const Column<kWithin> column(v, kTileStrip, diagonal, hidden);
     const F base = load(lse2 + v), shift = load(delta + v);
     const auto step = [&](int64_t r, bool mask) {
       const int64_t at = r * kBlock + v;
       F p0 = exp2<4>(fma(load(st + at), factor, -base));
       F p1 = exp2<4>(fma(load(st + at + kBlock), factor, -base));
-      if (mask) p0 = blank(p0, r - v, zero()), p1 = blank(p1, r + 1 - v, zero());
+      p0 = mask ? column.below(p0, r, 0.0f) : column.within(p0, r, 0.0f);
+      p1 = mask ? column.below(p1, r + 1, 0.0f) : column.within(p1, r + 1, 0.0f);
       store_rows(p_rows + at, round_two(p0, p1));
       const __m512i ds = round_two(p0 * (load(dpt + at) - shift), p1 * (load(dpt + at + kBlock) - shift));
       store_rows(ds_rows + at, ds);
       _mm512_storeu_si512(ds_pairs + r * kBlock + 2 * v, as_pairs(ds));
     };
-    for (int64_t r = 0; r < masked; r += 2) step(r, false);
-    for (int64_t r = masked; r < keys; r += 2) step(r, true);
+    for (int64_t r = 0; r < column.masked; r += 2) step(r, false);
+    for (int64_t r = column.masked; r < column.keys; r += 2) step(r, true);
   }
+}
+
+inline void tile_softmax_gradient(const float* st, const float* dpt, float c, const float* lse2, const float* delta,
+                                  bf16* p_rows, bf16* ds_rows, bf16* ds_pairs, bool diagonal, const float* hidden) {
+  hidden ? tile_softmax_gradient<true>(st, dpt, c, lse2, delta, p_rows, ds_rows, ds_pairs, diagonal, hidden)
+         : tile_softmax_gradient<false>(st, dpt, c, lse2, delta, p_rows, ds_rows, ds_pairs, diagonal, nullptr);
 }
 
 /** The first n lanes as bf16 (the processor's rounding: to nearest even, subnormals to zero). */

@@ -1,8 +1,8 @@
 #include "native/cuda/kernels.h"
 #include "native/cuda/kernels/attention_backward_fma.cuh"
 #include "native/cuda/kernels/attention_mma.cuh"
+#include "native/cuda/kernels/attention_statistics.cuh"
 #include "native/cuda/kernels/hopper_attention.h"
-#include "native/cuda/reduce.h"
 
 /**
  * attentionBackward: gradient of attention with respect to its packed rows. With P = 2^(c S - lse2) recomputed from the
@@ -28,56 +28,15 @@
  *
  *   query_kernel: a block owns queries of a head and streams keys and values: S = Q K^T, dP = dy V^T, dQ += dS K.
  *
+ * With documents (attention_documents.h) keys stream the queries up to the last that sees one of them, queries the keys
+ * from the first that one of them sees; warps mask the tiles that not all their pairs belong to.
+ *
  * Tiles are copied into one of two stages while the other is used: one barrier a tile. On compute capability 9.0 the
  * head dims of hopper_attention_tiles.h go to hopper_attention_backward.cu, where turns are cheap and five products do.
  */
 namespace thalweg::cuda {
 
 namespace {
-
-// --- lse in log2 units, and delta
-// -------------------------------------------------------------------------------------
-
-constexpr int kStatisticsThreads = 256;
-
-/** `lanes` (a power of two) threads of a warp per row of a head, N elements of it each at a time. */
-template <class T, int N>
-__global__ void __launch_bounds__(kStatisticsThreads)
-    statistics_kernel(const T* y, const T* dy, const float* lse, RowStatistics statistics, AttentionShape shape,
-                      int lanes) {
-  const int64_t rows = static_cast<int64_t>(shape.batch) * statistics.padded * shape.heads;
-  const int64_t index = (static_cast<int64_t>(blockIdx.x) * kStatisticsThreads + threadIdx.x) / lanes;
-  const int head = static_cast<int>(index % shape.heads);
-  const int row = static_cast<int>(index / shape.heads % statistics.padded);
-  const int sequence = static_cast<int>(index / shape.heads / statistics.padded);
-  const bool inside = index < rows && row < shape.seq;
-  float sum = 0.0f;
-  if (inside) {
-    const T *out = shape.output(y, sequence, head, row).first, *grad = shape.output(dy, sequence, head, row).first;
-    for (int d = lane_index() % lanes * N; d < shape.head_dim; d += lanes * N) {
-      const Vector<T, N> a = load<N>(out + d), b = load<N>(grad + d);
-      UNROLL
-      for (int i = 0; i < N; i++) sum += to_float(a[i]) * to_float(b[i]);
-    }
-  }
-  for (int mask = lanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-  if (index >= rows || lane_index() % lanes != 0) return;
-  const int64_t at = statistics.at(shape, sequence, head, row);
-  const int64_t position = static_cast<int64_t>(sequence) * shape.seq + row;
-  statistics.delta[at] = sum;
-  statistics.lse2[at] = inside ? lse[position * shape.heads + head] * kLog2E : INFINITY;
-}
-
-template <class T, int N>
-void launch_statistics(Stream& stream, const T* y, const T* dy, const float* lse, const RowStatistics& statistics,
-                       const AttentionShape& shape) {
-  int lanes = 1;
-  while (lanes < kWarp && lanes * N < shape.head_dim) lanes *= 2;
-  const int64_t threads = RowStatistics::elements(shape) * lanes;
-  launch(stream, statistics_kernel<T, N>,
-         GridShape{{static_cast<unsigned>(ceil_div(threads, kStatisticsThreads)), 1, 1}, kStatisticsThreads}, y, dy,
-         lse, statistics, shape, lanes);
-}
 
 // --- dK and dV
 // --------------------------------------------------------------------------------------------------------
@@ -95,9 +54,9 @@ struct KeyValueShared {
 /** Where a block stands in its walk over the query heads of a group and, for each, the queries from `begin` on. */
 struct QueryTile {
   int head, query, begin;
-  DEVICE void advance(int step, int seq) {
+  DEVICE void advance(int step, int end) {
     query += step;
-    if (query >= seq) query = begin, head++;
+    if (query >= end) query = begin, head++;
   }
 };
 
@@ -141,16 +100,39 @@ DEVICE void differentiate(float (&p)[M][N][4], float (&ds)[M][N][4], const float
   }
 }
 
-template <int D>
+/** P^T and dS^T are zero where a query's document begins after the key. `query`: the strip's first. */
+template <int M, int N>
+DEVICE void separate(float (&p)[M][N][4], float (&ds)[M][N][4], const WarpRows& ends, int query) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  UNROLL
+  for (int m = 0; m < M; m++) {
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+      const int end = ends.of(16 * m + 8 * half + g) - query;
+      UNROLL
+      for (int n = 0; n < N; n++) {
+        UNROLL
+        for (int e = 0; e < 2; e++)
+          if (8 * n + 2 * t + e >= end) p[m][n][2 * half + e] = ds[m][n][2 * half + e] = 0.0f;
+      }
+    }
+  }
+}
+
+template <int D, class Visible>
 __global__ void __launch_bounds__(key_value_tiles(D).threads(), 1)
-    key_value_kernel(const bf16* qkv, const bf16* dy, bf16* dqkv, RowStatistics statistics, AttentionShape shape) {
+    key_value_kernel(const bf16* qkv, const bf16* dy, bf16* dqkv, RowStatistics statistics, Visible visible,
+                     AttentionShape shape) {
   constexpr AttentionTiles kTiles = key_value_tiles(D);
   constexpr int kThreads = kTiles.threads(), M = kTiles.blocks, kStep = kTiles.step, kStrip = kTiles.strip;
   auto& shared = shared_memory<KeyValueShared<D>>();
   const auto block = AttentionBlock::of(kTiles.rows(), shape.seq, shape.kv_heads, shape.batch, false);
   const int kv = block.head, sequence = block.sequence;
   const int local = warp_index() * 16 * M, first = block.first_row + local;  // of the warp's keys
-  const int tiles = (shape.seq - block.first_row + kStep - 1) / kStep * shape.group();
+  const int end = visible.end(shape, sequence, block.first_row + kTiles.rows() - 1);
+  const WarpRows ends{visible.end(shape, sequence, first + lane_index())};
+  const int whole = Visible::kDocuments ? ends.of(0) : 0;  // queries before it see all the warp's keys
+  const int tiles = (end - block.first_row + kStep - 1) / kStep * shape.group();
   const float c = shape.scale * kLog2E;
   static_assert(kTiles.rows() % kStep == 0, "the first query that sees a key of the block begins a tile");
   QueryTile here{kv * shape.group(), block.first_row, block.first_row}, next = here;
@@ -163,17 +145,21 @@ __global__ void __launch_bounds__(key_value_tiles(D).threads(), 1)
   for (int i = 0; i < tiles; i++, here = next) {
     copy_async_wait<0>();
     sync_threads();  // tile i has come, tile i - 1 is read
-    next.advance(kStep, shape.seq);
+    next.advance(kStep, end);
     if (i + 1 < tiles) fetch_queries<D>(shared.stages[(i + 1) % 2], qkv, dy, statistics, shape, sequence, next);
     copy_async_commit();
     const auto& stage = shared.stages[i % 2];
     for (int strip = 0; strip < kStep; strip += kStrip) {
       const int distance = here.query + strip - first;
       if (distance + kStrip <= 0) continue;  // its last query sees none of the warp's keys
+      const int query = here.query + strip;
+      if (Visible::kDocuments && query >= whole && query >= ends.of(16 * M - 1)) continue;
       float p[M][kStrip / 8][4], ds[M][kStrip / 8][4];
       scores<D>(p, shared.keys.at[local], stage.queries.at[strip]);
       scores<D>(ds, shared.values.at[local], stage.grads.at[strip]);
       differentiate(p, ds, stage.lse2 + strip, stage.delta + strip, c, distance);
+      if constexpr (Visible::kDocuments)
+        if (query + kStrip > whole) separate(p, ds, ends, query);
       weigh<D>(dv, p, stage.grads.at[strip]);
       weigh<D>(dk, ds, stage.queries.at[strip]);
     }
@@ -225,9 +211,29 @@ DEVICE void differentiate_rows(const float (&s)[M][N][4], float (&ds)[M][N][4], 
   }
 }
 
-template <int D>
+/** dS is zero for keys before a query's document. `key`: the strip's first. */
+template <int M, int N>
+DEVICE void separate_rows(float (&ds)[M][N][4], const WarpRows& starts, int key) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  UNROLL
+  for (int m = 0; m < M; m++) {
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+      const int from = starts.of(16 * m + 8 * half + g) - key;
+      UNROLL
+      for (int n = 0; n < N; n++) {
+        UNROLL
+        for (int e = 0; e < 2; e++)
+          if (8 * n + 2 * t + e < from) ds[m][n][2 * half + e] = 0.0f;
+      }
+    }
+  }
+}
+
+template <int D, class Visible>
 __global__ void __launch_bounds__(query_tiles(D).threads(), 1)
-    query_kernel(const bf16* qkv, const bf16* dy, bf16* dqkv, RowStatistics statistics, AttentionShape shape) {
+    query_kernel(const bf16* qkv, const bf16* dy, bf16* dqkv, RowStatistics statistics, Visible visible,
+                 AttentionShape shape) {
   constexpr AttentionTiles kTiles = query_tiles(D);
   constexpr int kThreads = kTiles.threads(), M = kTiles.blocks, kStep = kTiles.step, kStrip = kTiles.strip;
   auto& shared = shared_memory<QueryShared<D>>();
@@ -235,7 +241,10 @@ __global__ void __launch_bounds__(query_tiles(D).threads(), 1)
   const int kv = block.head / shape.group(), sequence = block.sequence;
   const int local = warp_index() * 16 * M, first = block.first_row + local;  // of the warp's queries
   const int end = block.first_row + kTiles.rows() < shape.seq ? block.first_row + kTiles.rows() : shape.seq;
-  const int tiles = (end + kStep - 1) / kStep;
+  const int tiles = (end + kStep - 1) / kStep, begin = visible.start(shape, sequence, block.first_row) / kStep;
+  const WarpRows starts{visible.start(shape, sequence, first + lane_index())};
+  const int whole =
+      Visible::kDocuments ? starts.of(16 * M - 1) : 0;  // from this key on, all queries of the warp see all
   const float c = shape.scale * kLog2E;
   float dq[M][D / 8][4] = {}, lse2[M][2], delta[M][2], scale[M][2];
   UNROLL
@@ -251,9 +260,9 @@ __global__ void __launch_bounds__(query_tiles(D).threads(), 1)
 
   fetch_rows<kThreads>(shared.queries, shape.query(qkv, sequence, block.head, block.first_row));
   fetch_rows<kThreads>(shared.grads, shape.output(dy, sequence, block.head, block.first_row));
-  fetch_keys<D>(shared.stages[0], qkv, shape, sequence, kv, 0);
+  fetch_keys<D>(shared.stages[begin % 2], qkv, shape, sequence, kv, begin * kStep);
   copy_async_commit();
-  for (int i = 0; i < tiles; i++) {
+  for (int i = begin; i < tiles; i++) {
     copy_async_wait<0>();
     sync_threads();  // tile i has come, tile i - 1 is read
     if (i + 1 < tiles) fetch_keys<D>(shared.stages[(i + 1) % 2], qkv, shape, sequence, kv, (i + 1) * kStep);
@@ -262,10 +271,14 @@ __global__ void __launch_bounds__(query_tiles(D).threads(), 1)
     for (int strip = 0; strip < kStep; strip += kStrip) {
       const int distance = i * kStep + strip - first;
       if (distance >= 16 * M) continue;  // the warp's last query does not see its first key
+      const int key = i * kStep + strip;
+      if (Visible::kDocuments && key < whole && key + kStrip <= starts.of(0)) continue;
       float s[M][kStrip / 8][4], ds[M][kStrip / 8][4];
       scores<D>(s, shared.queries.at[local], stage.keys.at[strip]);
       scores<D>(ds, shared.grads.at[local], stage.values.at[strip]);
       differentiate_rows(s, ds, lse2, delta, c, distance);
+      if constexpr (Visible::kDocuments)
+        if (key < whole) separate_rows(ds, starts, key);
       weigh<D>(dq, ds, stage.keys.at[strip]);
     }
   }
@@ -275,37 +288,38 @@ __global__ void __launch_bounds__(query_tiles(D).threads(), 1)
 // --- launchers
 // --------------------------------------------------------------------------------------------------------
 
-template <int D>
+template <int D, class Visible>
 void launch_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-                     const AttentionShape& shape) {
+                     const Visible& visible, const AttentionShape& shape) {
   constexpr AttentionTiles kKeys = key_value_tiles(D), kQueries = query_tiles(D);
   static_assert(RowStatistics::kPadding % kKeys.step == 0 && RowStatistics::kPadding % kQueries.rows() == 0);
-  launch(stream, key_value_kernel<D>,
+  launch(stream, key_value_kernel<D, Visible>,
          GridShape{{AttentionBlock::count(kKeys.rows(), shape.seq, shape.kv_heads, shape.batch), 1, 1},
                    static_cast<unsigned>(kKeys.threads()),
                    1,
                    sizeof(KeyValueShared<D>)},
-         qkv, dy, dqkv, statistics, shape);
-  launch(stream, query_kernel<D>,
+         qkv, dy, dqkv, statistics, visible, shape);
+  launch(stream, query_kernel<D, Visible>,
          GridShape{{AttentionBlock::count(kQueries.rows(), shape.seq, shape.heads, shape.batch), 1, 1},
                    static_cast<unsigned>(kQueries.threads()),
                    1,
                    sizeof(QueryShared<D>)},
-         qkv, dy, dqkv, statistics, shape);
+         qkv, dy, dqkv, statistics, visible, shape);
 }
 
+template <class Visible>
 bool backward_by_mma(const Context& ctx, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-                     const AttentionShape& shape) {
+                     const Visible& visible, std::byte* workspace, const AttentionShape& shape) {
   Stream& stream = ctx.stream;
   if (!is_aligned(qkv, 16) || !is_aligned(dy, 16) || !is_aligned(dqkv, 16)) return false;
   if (on_hopper(ctx.target, shape)) {
-    hopper_attention_backward(stream, qkv, dy, dqkv, statistics, ctx.workspace + RowStatistics::bytes(shape), shape);
+    hopper_attention_backward(stream, qkv, dy, dqkv, statistics, visible, workspace, shape);
     return true;
   }
   switch (shape.head_dim) {
-#define THALWEG_CASE(D)                                           \
-  case D:                                                         \
-    launch_backward<D>(stream, qkv, dy, dqkv, statistics, shape); \
+#define THALWEG_CASE(D)                                                    \
+  case D:                                                                  \
+    launch_backward<D>(stream, qkv, dy, dqkv, statistics, visible, shape); \
     return true;
     THALWEG_ATTENTION_HEAD_DIMS(THALWEG_CASE)
 #undef THALWEG_CASE
@@ -314,39 +328,38 @@ bool backward_by_mma(const Context& ctx, const bf16* qkv, const bf16* dy, bf16* 
   }
 }
 
+/** `workspace`: what follows the row statistics and, with documents, their ends. */
+template <class T, class Visible>
+void backward_of(const ops::AttentionBackward& p, Context& ctx, const Visible& visible, std::byte* workspace,
+                 const AttentionShape& shape) {
+  const RowStatistics statistics = make_statistics<T>(p, ctx, shape);
+  const auto *qkv = p.qkv.as<const T>(), *dy = p.dy.as<const T>();
+  auto* dqkv = p.dqkv.as<T>();
+  if constexpr (std::is_same_v<T, bf16>)
+    if (backward_by_mma(ctx, qkv, dy, dqkv, statistics, visible, workspace, shape)) return;
+  fma::attention_backward(ctx.stream, qkv, dy, dqkv, statistics, visible, shape);
+}
+
 template <class T>
-RowStatistics make_statistics(const ops::AttentionBackward& p, Context& ctx, const AttentionShape& shape) {
-  const RowStatistics statistics(ctx.workspace, shape);
-  const auto *y = p.y.as<const T>(), *dy = p.dy.as<const T>();
-  const auto* lse = p.lse.as<const float>();
-  if (shape.head_dim % kVector<T> == 0 && is_aligned(y, 16) && is_aligned(dy, 16))
-    launch_statistics<T, kVector<T>>(ctx.stream, y, dy, lse, statistics, shape);
-  else
-    launch_statistics<T, 1>(ctx.stream, y, dy, lse, statistics, shape);
-  return statistics;
+void backward_of(const ops::AttentionBackward& p, Context& ctx) {
+  const AttentionShape shape = attention_shape(p);
+  std::byte* workspace = ctx.workspace + RowStatistics::bytes(shape);
+  if (!p.starts.present()) return backward_of<T>(p, ctx, WholeSequences{}, workspace, shape);
+  const Documents documents = document_ends(ctx.stream, p.starts.as<const int>(), workspace, shape);
+  backward_of<T>(p, ctx, documents, workspace + Documents::bytes(shape), shape);
 }
 
 }  // namespace
 
 void attention_backward(const ops::AttentionBackward& p, Context& ctx) {
-  const AttentionShape shape = attention_shape(p);
-  if (p.qkv.dtype == DType::F32) {
-    const RowStatistics statistics = make_statistics<float>(p, ctx, shape);
-    fma::attention_backward(ctx.stream, p.qkv.as<const float>(), p.dy.as<const float>(), p.dqkv.as<float>(), statistics,
-                            shape);
-    return;
-  }
-  const RowStatistics statistics = make_statistics<bf16>(p, ctx, shape);
-  const auto *qkv = p.qkv.as<const bf16>(), *dy = p.dy.as<const bf16>();
-  auto* dqkv = p.dqkv.as<bf16>();
-  if (!backward_by_mma(ctx, qkv, dy, dqkv, statistics, shape))
-    fma::attention_backward(ctx.stream, qkv, dy, dqkv, statistics, shape);
+  p.qkv.dtype == DType::F32 ? backward_of<float>(p, ctx) : backward_of<bf16>(p, ctx);
 }
 
 size_t attention_backward_workspace(const ops::AttentionBackward& p, const Target& target) {
   const AttentionShape shape = attention_shape(p);
   const bool hopper = p.qkv.dtype == DType::BF16 && on_hopper(target, shape);
-  return RowStatistics::bytes(shape) + (hopper ? hopper_backward_workspace(shape) : 0);
+  return RowStatistics::bytes(shape) + (p.starts.present() ? Documents::bytes(shape) : 0) +
+         (hopper ? hopper_backward_workspace(shape) : 0);
 }
 
 }  // namespace thalweg::cuda

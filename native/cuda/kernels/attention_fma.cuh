@@ -1,5 +1,5 @@
 #pragma once
-#include "native/cuda/kernels/attention_shape.h"
+#include "native/cuda/kernels/attention_documents.h"
 #include "native/cuda/ptx/math.h"
 #include "native/cuda/reduce.h"
 

@@ -20,8 +20,10 @@
  * The next tile of K and V is copied into the second of two stages meanwhile: one barrier a tile. The sum of a row is
  * divided out at the end. The maximum that is subtracted need not be the true one, only near it: it moves when a row of
  * the warp outgrows it by 2^8 (so P <= 2^8, the same relative error in bf16), which after the first tiles is rare, and
- * saves rescaling O (FlashAttention-4). Tiles and their reasons: attention_tiles.h. On compute capability 9.0 the head
- * dims of hopper_attention_tiles.h go to hopper_attention_forward.cu.
+ * saves rescaling O (FlashAttention-4). With documents (attention_documents.h) a block begins at the tile of the first
+ * key its first query sees, and each warp masks the tiles that some row of it does not see whole. Tiles and their
+ * reasons: attention_tiles.h. On compute capability 9.0 the head dims of hopper_attention_tiles.h go to
+ * hopper_attention_forward.cu.
  */
 namespace thalweg::cuda {
 
@@ -53,9 +55,9 @@ struct Rows {
   float top[M][2];       // subtracted from scores in log2 units
   float sum[M][2] = {};  // of this thread's columns
 
-  DEVICE Rows() {
+  DEVICE explicit Rows(float lowest) {
     UNROLL
-    for (int m = 0; m < M; m++) top[m][0] = top[m][1] = -INFINITY;
+    for (int m = 0; m < M; m++) top[m][0] = top[m][1] = lowest;
   }
 };
 
@@ -70,6 +72,25 @@ DEVICE void mask(float (&s)[M][N][4], int distance) {
       UNROLL
       for (int e = 0; e < 4; e++)
         if (distance + 8 * n + 2 * t + e % 2 > 16 * m + e / 2 * 8 + g) s[m][n][e] = -INFINITY;
+    }
+  }
+}
+
+/** Hides what lies before a query's document, where the tile's first key is `key`. */
+template <int M, int N>
+DEVICE void mask_documents(float (&s)[M][N][4], const WarpRows& starts, int key) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  UNROLL
+  for (int m = 0; m < M; m++) {
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+      const int from = starts.of(16 * m + 8 * half + g) - key;
+      UNROLL
+      for (int n = 0; n < N; n++) {
+        UNROLL
+        for (int e = 0; e < 2; e++)
+          if (8 * n + 2 * t + e < from) s[m][n][2 * half + e] = -INFINITY;
+      }
     }
   }
 }
@@ -148,9 +169,9 @@ DEVICE void finish(Rows<D, M>& rows, float (&factor)[M][2], float* lse, const At
   }
 }
 
-template <int D>
+template <int D, class Visible>
 __global__ void __launch_bounds__(forward_tiles(D).threads(), 1)
-    attention_kernel(const bf16* qkv, bf16* y, float* lse, AttentionShape shape) {
+    attention_kernel(const bf16* qkv, bf16* y, float* lse, Visible visible, AttentionShape shape) {
   constexpr AttentionTiles kTiles = forward_tiles(D);
   constexpr int kThreads = kTiles.threads(), M = kTiles.blocks, kStep = kTiles.step;
   static_assert(kTiles.strip == kStep, "the scores of a whole tile of keys stand in registers");
@@ -160,20 +181,26 @@ __global__ void __launch_bounds__(forward_tiles(D).threads(), 1)
   const int local = warp_index() * 16 * M, first = block.first_row + local;  // of the warp's rows
   const int end = block.first_row + kTiles.rows() < shape.seq ? block.first_row + kTiles.rows() : shape.seq;
   const float c = shape.scale * kLog2E;
-  Rows<D, M> rows;
+  const int begin = visible.start(shape, sequence, block.first_row) / kStep * kStep;
+  const WarpRows starts{visible.start(shape, sequence, first + lane_index())};
+  const int whole = Visible::kDocuments ? starts.of(16 * M - 1) : 0;  // from this key on, all rows of the warp see all
+  Rows<D, M> rows(Visible::kDocuments ? kNothingSeen : -INFINITY);
 
   fetch_rows<kThreads>(shared.queries, shape.query(qkv, sequence, block.head, block.first_row));
-  fetch_keys<D>(shared.stages[0], qkv, shape, sequence, kv, 0);
+  fetch_keys<D>(shared.stages[0], qkv, shape, sequence, kv, begin);
   copy_async_commit();
-  for (int key = 0, i = 0; key < end; key += kStep, i ^= 1) {
+  for (int key = begin, i = 0; key < end; key += kStep, i ^= 1) {
     copy_async_wait<0>();
     sync_threads();  // these keys have come, and the last are read
     if (key + kStep < end) fetch_keys<D>(shared.stages[i ^ 1], qkv, shape, sequence, kv, key + kStep);
     copy_async_commit();
     if (key >= first + 16 * M) continue;  // the warp's last row does not see this tile's first key
+    if (Visible::kDocuments && key < whole && key + kStep <= starts.of(0)) continue;  // none sees any
     float s[M][kStep / 8][4];
     scores<D>(s, shared.queries.at[local], shared.stages[i].keys.at[0]);
     if (key + kStep > first + 1) mask(s, key - first);
+    if constexpr (Visible::kDocuments)
+      if (key < whole) mask_documents(s, starts, key);
     softmax(rows, s, c);
     weigh<D>(rows.out, s, shared.stages[i].values.at[0]);
   }
@@ -182,30 +209,33 @@ __global__ void __launch_bounds__(forward_tiles(D).threads(), 1)
   store_rows<D>(shape.output(y, sequence, block.head, first), rows.out, factor, shared.queries.at[local]);
 }
 
-template <int D>
-void launch_attention(Stream& stream, const bf16* qkv, bf16* y, float* lse, const AttentionShape& shape) {
+template <int D, class Visible>
+void launch_attention(Stream& stream, const bf16* qkv, bf16* y, float* lse, const Visible& visible,
+                      const AttentionShape& shape) {
   constexpr AttentionTiles kTiles = forward_tiles(D);
-  launch(stream, attention_kernel<D>,
+  launch(stream, attention_kernel<D, Visible>,
          GridShape{{AttentionBlock::count(kTiles.rows(), shape.seq, shape.heads, shape.batch), 1, 1},
                    static_cast<unsigned>(kTiles.threads()),
                    1,
                    sizeof(ForwardShared<D>)},
-         qkv, y, lse, shape);
+         qkv, y, lse, visible, shape);
 }
 
 /** The tensor-core kernel of this device and head dim, if there is one. A scale below zero would turn maxima into
  * minima. */
-bool attention_by_mma(const Context& ctx, const bf16* qkv, bf16* y, float* lse, const AttentionShape& shape) {
+template <class Visible>
+bool attention_by_mma(const Context& ctx, const bf16* qkv, bf16* y, float* lse, const Visible& visible,
+                      const AttentionShape& shape) {
   Stream& stream = ctx.stream;
   if (!is_aligned(qkv, 16) || !is_aligned(y, 16) || !(shape.scale > 0)) return false;
   if (on_hopper(ctx.target, shape)) {
-    hopper_attention(stream, ctx.target, qkv, y, lse, ctx.workspace, shape);
+    hopper_attention(stream, ctx.target, qkv, y, lse, visible, ctx.workspace, shape);
     return true;
   }
   switch (shape.head_dim) {
-#define THALWEG_CASE(D)                              \
-  case D:                                            \
-    launch_attention<D>(stream, qkv, y, lse, shape); \
+#define THALWEG_CASE(D)                                       \
+  case D:                                                     \
+    launch_attention<D>(stream, qkv, y, lse, visible, shape); \
     return true;
     THALWEG_ATTENTION_HEAD_DIMS(THALWEG_CASE)
 #undef THALWEG_CASE
@@ -214,15 +244,23 @@ bool attention_by_mma(const Context& ctx, const bf16* qkv, bf16* y, float* lse, 
   }
 }
 
-}  // namespace
-
-void attention(const ops::Attention& p, Context& ctx) {
+template <class Visible>
+void attention_of(const ops::Attention& p, Context& ctx, const Visible& visible) {
   const AttentionShape shape = attention_shape(p);
   auto* lse = p.lse.as<float>();
   if (p.qkv.dtype == DType::F32)
-    fma::attention(ctx.stream, p.qkv.as<const float>(), p.y.as<float>(), lse, shape);
-  else if (!attention_by_mma(ctx, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape))
-    fma::attention(ctx.stream, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, shape);
+    fma::attention(ctx.stream, p.qkv.as<const float>(), p.y.as<float>(), lse, visible, shape);
+  else if (!attention_by_mma(ctx, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, visible, shape))
+    fma::attention(ctx.stream, p.qkv.as<const bf16>(), p.y.as<bf16>(), lse, visible, shape);
+}
+
+}  // namespace
+
+void attention(const ops::Attention& p, Context& ctx) {
+  if (p.starts.present())
+    attention_of(p, ctx, Documents{p.starts.as<const int>(), nullptr});
+  else
+    attention_of(p, ctx, WholeSequences{});
 }
 size_t attention_workspace(const ops::Attention& p, const Target& target) {
   return p.qkv.dtype == DType::BF16 && on_hopper(target, attention_shape(p)) ? kHopperForwardWorkspace : 0;

@@ -22,23 +22,28 @@ DEVICE float softmax_row(float (&s)[4], float& top, float& sum) {
   return shrink;
 }
 
-template <class T, int Panels>
-__global__ void __launch_bounds__(kThreads, 1) attention_kernel(const T* qkv, T* y, float* lse, AttentionShape shape) {
+template <class T, int Panels, class Visible>
+__global__ void __launch_bounds__(kThreads, 1)
+    attention_kernel(const T* qkv, T* y, float* lse, Visible visible, AttentionShape shape) {
   Shared& shared = shared_memory<Shared>();
   const auto block = AttentionBlock::of(kTile, shape.seq, shape.heads, shape.batch, true);
   const int column = static_cast<int>(blockIdx.y) * Panels * kTile, dim = shape.head_dim;
   const int kv = block.head / shape.group(), first = block.first_row + 4 * thread_y();
   const auto queries = shape.query(qkv, block.sequence, block.head, block.first_row);
   float out[4][4 * Panels] = {}, top[4], sum[4] = {};
-  for (float& t : top) t = -INFINITY;
-  for (int key = 0; key <= block.first_row; key += kTile) {
+  for (float& t : top) t = Visible::kDocuments ? kNothingSeen : -INFINITY;
+  const int begin = visible.start(shape, block.sequence, block.first_row) / kTile * kTile;
+  for (int key = begin; key <= block.first_row; key += kTile) {
     float s[4][4];
     scores(s, shared, queries, shape.key(qkv, block.sequence, kv, key), dim);
     UNROLL
     for (int i = 0; i < 4; i++) {
+      const int from = visible.start(shape, block.sequence, first + i);
       UNROLL
-      for (int j = 0; j < 4; j++)
-        s[i][j] = key + thread_x() + 16 * j > first + i ? -INFINITY : s[i][j] * (shape.scale * kLog2E);
+      for (int j = 0; j < 4; j++) {
+        const int at = key + thread_x() + 16 * j;
+        s[i][j] = at > first + i || at < from ? -INFINITY : s[i][j] * (shape.scale * kLog2E);
+      }
       const float shrink = softmax_row(s[i], top[i], sum[i]);
       UNROLL
       for (int c = 0; c < 4 * Panels; c++) out[i][c] *= shrink;
@@ -59,17 +64,17 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const T* qkv, T*
   store_rows<Panels>(shape.output(y, block.sequence, block.head, block.first_row), out, factor, column, dim);
 }
 
-template <class T>
-void attention(Stream& stream, const T* qkv, T* y, float* lse, const AttentionShape& shape) {
+template <class T, class Visible>
+void attention(Stream& stream, const T* qkv, T* y, float* lse, const Visible& visible, const AttentionShape& shape) {
   const GridShape grid{
       {AttentionBlock::count(kTile, shape.seq, shape.heads, shape.batch), column_blocks(shape.head_dim), 1},
       kThreads,
       1,
       sizeof(Shared)};
   if (panels_of(shape.head_dim) == 1)
-    launch(stream, attention_kernel<T, 1>, grid, qkv, y, lse, shape);
+    launch(stream, attention_kernel<T, 1, Visible>, grid, qkv, y, lse, visible, shape);
   else
-    launch(stream, attention_kernel<T, 2>, grid, qkv, y, lse, shape);
+    launch(stream, attention_kernel<T, 2, Visible>, grid, qkv, y, lse, visible, shape);
 }
 
 }  // namespace thalweg::cuda::fma

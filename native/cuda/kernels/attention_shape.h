@@ -47,6 +47,10 @@ struct AttentionShape {
   }
 };
 
+/** The maximum of a query that has seen no key yet, in log2 units: finite, so that a hidden score lies infinitely far
+ * below it. */
+constexpr float kNothingSeen = -0x1p126f;
+
 template <class Params>
 AttentionShape attention_shape(const Params& p) {
   return {static_cast<int>(p.rows / p.seq), static_cast<int>(p.seq),      static_cast<int>(p.heads),

@@ -1,5 +1,5 @@
 #pragma once
-#include "native/cuda/kernels/attention_shape.h"
+#include "native/cuda/kernels/attention_documents.h"
 #include "native/cuda/kernels/hopper_attention_tiles.h"
 
 /** The attention of compute capability 9.0: what attention_forward.cu and attention_backward.cu hand over to it. */
@@ -11,13 +11,19 @@ inline bool on_hopper(const Target& target, const AttentionShape& shape) {
 }
 
 /** All operands 16-byte aligned; `workspace` of kHopperForwardWorkspace bytes. Errors: BAD_TENSOR_MAP. */
-void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, std::byte* workspace,
-                      const AttentionShape& shape);
+void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+                      const WholeSequences& visible, std::byte* workspace, const AttentionShape& shape);
+void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+                      const Documents& visible, std::byte* workspace, const AttentionShape& shape);
 constexpr size_t kHopperForwardWorkspace = sizeof(int);
 
 /** The same, from the row statistics that attention_backward.cu made and `workspace` of hopper_backward_workspace. */
 void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
-                               const RowStatistics& statistics, std::byte* workspace, const AttentionShape& shape);
+                               const RowStatistics& statistics, const WholeSequences& visible, std::byte* workspace,
+                               const AttentionShape& shape);
+void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
+                               const RowStatistics& statistics, const Documents& visible, std::byte* workspace,
+                               const AttentionShape& shape);
 size_t hopper_backward_workspace(const AttentionShape& shape);
 
 /**

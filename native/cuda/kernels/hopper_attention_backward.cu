@@ -27,6 +27,10 @@
  *
  * So bits do not depend on what runs when; the first one stores, so nothing needs zeroing but the counters. Blocks wait
  * for blocks of lower index only, which the hardware starts in that order.
+ *
+ * With documents (attention_documents.h) a block stops after the last query that sees one of its keys. What tile i's
+ * first query sees begins in some block b: blocks i down to b meet the tile and those before do not, so turns count as
+ * without documents and nobody waits for a block that does not come.
  */
 namespace thalweg::cuda {
 
@@ -50,31 +54,33 @@ struct BackwardShared {
 /** Where a block stands in its walk over the query heads of its group and, for each, the tiles of queries. */
 struct QueryStep {
   int head, first;  // query head, position of the tile's first query
-  DEVICE void advance(int queries, int begin, int seq) {
+  DEVICE void advance(int queries, int begin, int end) {
     first += queries;
-    if (first >= seq) first = begin, head++;
+    if (first >= end) first = begin, head++;
   }
 };
 
 struct BackwardBlock {
-  int first, kv, sequence, steps;  // first key
+  int first, end, kv, sequence, steps;  // first key, end of the queries that see one
 
-  static DEVICE BackwardBlock of(const AttentionShape& shape, int queries) {
+  template <class Visible>
+  static DEVICE BackwardBlock of(const Visible& visible, const AttentionShape& shape, int queries) {
     const int tiles = (shape.seq + kBackwardKeys - 1) / kBackwardKeys, pair = static_cast<int>(blockIdx.x) / tiles;
     const int first = (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * kBackwardKeys;
-    return {first, pair % shape.kv_heads, pair / shape.kv_heads,
-            (shape.seq - first + queries - 1) / queries * shape.group()};
+    const int end = visible.end(shape, pair / shape.kv_heads, first + kBackwardKeys - 1);
+    return {first, end, pair % shape.kv_heads, pair / shape.kv_heads,
+            (end - first + queries - 1) / queries * shape.group()};
   }
   DEVICE QueryStep begin(const AttentionShape& shape) const { return {kv * shape.group(), first}; }
 };
 
 /** One thread loads everything, as slots become free. */
-template <int D>
+template <int D, class Visible>
 DEVICE void produce(BackwardShared<D>& shared, const TensorMap& qkv, const TensorMap& dy,
-                    const RowStatistics& statistics, const AttentionShape& shape) {
+                    const RowStatistics& statistics, const Visible& visible, const AttentionShape& shape) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr uint32_t kBytes = HeadTile<kQueries, D>::kBytes, kNumbers = kQueries * sizeof(float);
-  const auto block = BackwardBlock::of(shape, kQueries);
+  const auto block = BackwardBlock::of(visible, shape, kQueries);
   mbarrier_arrive_expect(&shared.keys_full, 2 * HeadTile<kBackwardKeys, D>::kBytes);
   load_rows(shared.keys, qkv, &shared.keys_full, shape.heads + block.kv, block.first, block.sequence);
   load_rows(shared.values, qkv, &shared.keys_full, shape.heads + shape.kv_heads + block.kv, block.first,
@@ -82,7 +88,7 @@ DEVICE void produce(BackwardShared<D>& shared, const TensorMap& qkv, const Tenso
   RingPlace<kSlots> place;
   QueryStep at = block.begin(shape);
   NO_UNROLL
-  for (int step = 0; step < block.steps; step++, place.advance(), at.advance(kQueries, block.first, shape.seq)) {
+  for (int step = 0; step < block.steps; step++, place.advance(), at.advance(kQueries, block.first, block.end)) {
     const int64_t row = statistics.at(shape, block.sequence, at.head, at.first);
     uint64_t* full = shared.grad_ring.fill(place, kBytes + kNumbers);  // its slot is free before that of the queries
     load_rows(shared.grads[place.slot], dy, full, at.head, at.first, block.sequence);
@@ -133,17 +139,17 @@ struct Meeting {
 };
 
 /** One warp adds the tiles of dQ to memory, each when its turn has come. */
-template <int D>
-DEVICE void add_query_gradients(BackwardShared<D>& shared, const QueryGradients& gradients,
+template <int D, class Visible>
+DEVICE void add_query_gradients(BackwardShared<D>& shared, const QueryGradients& gradients, const Visible& visible,
                                 const AttentionShape& shape) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr int kPart = kQueries * D / 2;
-  const auto block = BackwardBlock::of(shape, kQueries);
+  const auto block = BackwardBlock::of(visible, shape, kQueries);
   const bool chosen = lane_index() == 0;
   for (int w = 0; w < 2; w++) Meeting::read(w);
   QueryStep at = block.begin(shape);
   NO_UNROLL
-  for (int step = 0; step < block.steps; step++, at.advance(kQueries, block.first, shape.seq)) {
+  for (int step = 0; step < block.steps; step++, at.advance(kQueries, block.first, block.end)) {
     const int64_t tile = gradients.at(shape, block.sequence, at.head, at.first / kQueries);
     const int turn = (at.first - block.first) / kBackwardKeys;
     if (chosen) wait_for_turn(gradients.turns + tile, turn);
@@ -193,6 +199,19 @@ DEVICE void probabilities(float (&s)[N / 2], const float* lse2, float c, int dis
     if (offset + i / 2 % 2 * 8 > i / 4 * 8 + i % 2) s[i] = 0.0f;
 }
 
+/** P^T is zero where a query's document begins after the key: `key` is the warp's first, `query` the tile's. */
+template <int N>
+DEVICE void separate(float (&p)[N / 2], const Documents& documents, const AttentionShape& shape, int sequence, int key,
+                     int query) {
+  int end[2];
+  UNROLL
+  for (int half = 0; half < 2; half++)
+    end[half] = documents.end(shape, sequence, key + 8 * half + lane_index() / 4) - query - lane_index() % 4 * 2;
+  UNROLL
+  for (int i = 0; i < N / 2; i++)
+    if (i / 4 * 8 + i % 2 >= end[i / 2 % 2]) p[i] = 0.0f;
+}
+
 /** dP^T -> dS^T. */
 template <int N>
 DEVICE void differentiate(const float (&p)[N / 2], float (&dp)[N / 2], const float* delta) {
@@ -218,12 +237,14 @@ DEVICE void hand_over(BackwardShared<D>& shared, const float* dq, int count, int
 }
 
 /** Warpgroup w: 64 keys against all queries that see them. */
-template <int D>
-DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv, const AttentionShape& shape, int w) {
+template <int D, class Visible>
+DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv, const Visible& visible,
+                               const AttentionShape& shape, int w) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr int kColumns = kQueries == 64 ? D / 2 : D;  // of dQ that a warpgroup makes
   const int row = 64 * w + warp_index() % 4 * 16;       // of this warp's keys in the block
-  const auto block = BackwardBlock::of(shape, kQueries);
+  const auto block = BackwardBlock::of(visible, shape, kQueries);
+  const int whole = visible.end(shape, block.sequence, block.first + row);  // queries before it see all the warp's keys
   const float c = shape.scale * kLog2E;
   const auto keys = operand(shared.keys, 64 * w), values = operand(shared.values, 64 * w);
   const auto all_keys = operand(shared.keys).panel(kQueries == 64 ? w : 0);
@@ -233,7 +254,7 @@ DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv,
 
   mbarrier_wait(&shared.keys_full, 0);
   NO_UNROLL
-  for (int step = 0; step < block.steps; step++, place.advance(), at.advance(kQueries, block.first, shape.seq)) {
+  for (int step = 0; step < block.steps; step++, place.advance(), at.advance(kQueries, block.first, block.end)) {
     const auto queries = operand(shared.queries[place.slot]), grads = operand(shared.grads[place.slot]);
     auto& ds = shared.ds[step % 2];
     shared.query_ring.wait_full(place);
@@ -247,6 +268,9 @@ DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv,
 
     wgmma_wait<1>();
     probabilities<kQueries>(s, shared.lse2[place.slot], c, at.first - block.first - row);
+    if constexpr (Visible::kDocuments)
+      if (at.first + kQueries > whole)
+        separate<kQueries>(s, visible, shape, block.sequence, block.first + row, at.first);
     wgmma_wait<0>();
     differentiate<kQueries>(s, dp, shared.delta[place.slot]);
     uint32_t weights[kQueries / 16][4], changes[kQueries / 16][4];
@@ -288,11 +312,11 @@ DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv,
   bulk_wait_read<0>();
 }
 
-template <int D>
+template <int D, class Visible>
 __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
     hopper_attention_backward_kernel(const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap dy,
                                      const __grid_constant__ TensorMap dqkv, RowStatistics statistics,
-                                     QueryGradients gradients, AttentionShape shape) {
+                                     QueryGradients gradients, Visible visible, AttentionShape shape) {
   constexpr HopperTiles kTiles = hopper_backward_tiles(D);
   auto& shared = shared_memory<BackwardShared<D>>();
   if (threadIdx.x == 0) {
@@ -304,44 +328,57 @@ __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
   sync_threads();
   if (threadIdx.x < 128) {
     release_registers<kTiles.producer_registers>();
-    if (threadIdx.x == 0) produce<D>(shared, qkv, dy, statistics, shape);
-    if (warp_index() == 1) add_query_gradients<D>(shared, gradients, shape);
+    if (threadIdx.x == 0) produce<D>(shared, qkv, dy, statistics, visible, shape);
+    if (warp_index() == 1) add_query_gradients<D>(shared, gradients, visible, shape);
   } else {
     claim_registers<kTiles.consumer_registers>();
     const uint32_t w = shuffle_from(static_cast<uint32_t>(threadIdx.x) / 128, 0) - 1;  // the same in a warp
-    differentiate_keys<D>(shared, dqkv, shape, static_cast<int>(w));
+    differentiate_keys<D>(shared, dqkv, visible, shape, static_cast<int>(w));
   }
 }
 
-template <int D>
+template <int D, class Visible>
 void launch_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-                     const QueryGradients& gradients, const AttentionShape& shape) {
+                     const QueryGradients& gradients, const Visible& visible, const AttentionShape& shape) {
   constexpr HopperTiles kTiles = hopper_backward_tiles(D);
   static_assert(RowStatistics::kPadding % kTiles.step == 0 && kBackwardKeys % kTiles.step == 0);
   const int heads = shape.heads + 2 * shape.kv_heads;
   const int64_t blocks = ceil_div(shape.seq, kBackwardKeys) * shape.kv_heads * shape.batch;
   launch(
-      stream, hopper_attention_backward_kernel<D>,
+      stream, hopper_attention_backward_kernel<D, Visible>,
       GridShape{
           {static_cast<unsigned>(blocks), 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(BackwardShared<D>)},
       head_boxes(qkv, shape, heads), head_boxes(dy, shape, shape.heads), head_boxes(dqkv, shape, heads), statistics,
-      gradients, shape);
+      gradients, visible, shape);
+}
+
+template <class Visible>
+void backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
+              const Visible& visible, std::byte* workspace, const AttentionShape& shape) {
+  const auto gradients = QueryGradients::in(workspace, shape);
+  stream.fill_bytes(gradients.turns, 0, static_cast<size_t>(gradients.count(shape)) * sizeof(int));
+  switch (shape.head_dim) {
+#define THALWEG_CASE(D)                                                               \
+  case D:                                                                             \
+    launch_backward<D>(stream, qkv, dy, dqkv, statistics, gradients, visible, shape); \
+    return hopper_query_gradient(stream, gradients, dqkv, shape);
+    THALWEG_HOPPER_HEAD_DIMS(THALWEG_CASE)
+#undef THALWEG_CASE
+  }
 }
 
 }  // namespace
 
 void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
-                               const RowStatistics& statistics, std::byte* workspace, const AttentionShape& shape) {
-  const auto gradients = QueryGradients::in(workspace, shape);
-  stream.fill_bytes(gradients.turns, 0, static_cast<size_t>(gradients.count(shape)) * sizeof(int));
-  switch (shape.head_dim) {
-#define THALWEG_CASE(D)                                                      \
-  case D:                                                                    \
-    launch_backward<D>(stream, qkv, dy, dqkv, statistics, gradients, shape); \
-    return hopper_query_gradient(stream, gradients, dqkv, shape);
-    THALWEG_HOPPER_HEAD_DIMS(THALWEG_CASE)
-#undef THALWEG_CASE
-  }
+                               const RowStatistics& statistics, const WholeSequences& visible, std::byte* workspace,
+                               const AttentionShape& shape) {
+  backward(stream, qkv, dy, dqkv, statistics, visible, workspace, shape);
+}
+
+void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
+                               const RowStatistics& statistics, const Documents& visible, std::byte* workspace,
+                               const AttentionShape& shape) {
+  backward(stream, qkv, dy, dqkv, statistics, visible, workspace, shape);
 }
 
 size_t hopper_backward_workspace(const AttentionShape& shape) {

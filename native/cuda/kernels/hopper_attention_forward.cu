@@ -21,6 +21,9 @@
  * registers: S's accumulators are the A operand of P V. Blocks are persistent: the next tile's first keys are loaded
  * while this one's result is stored. Which block gets which tile is settled by tickets as they become free, longest
  * tiles first (HopperTileOrder); the bits do not depend on it.
+ *
+ * With documents (attention_documents.h) a tile's keys end, leftwards, at the first that its first query sees. Each
+ * warpgroup stops at the first that its own first query sees, passes the rest over, and masks what a row does not see.
  */
 namespace thalweg::cuda {
 
@@ -40,22 +43,25 @@ struct ForwardShared {
   int tile;  // comes with the queries: whose they are; past the last one when there are no more
 };
 
-/** A tile of queries: its first query, and how many tiles of keys it sees. */
+/** A tile of queries: its first query, and the tiles of keys it sees. */
 struct ForwardTile {
-  int first, head, sequence, key_tiles;
+  int first, head, sequence, keys_begin, keys_end;
 
-  template <int D>
-  static DEVICE ForwardTile of(const HopperTileOrder& order, int i, int seq) {
+  template <int D, class Visible>
+  static DEVICE ForwardTile of(const HopperTileOrder& order, int i, const Visible& visible,
+                               const AttentionShape& shape) {
     constexpr HopperTiles kTiles = hopper_forward_tiles(D);
     const auto tile = order.at(i);
-    const int first = tile.index * kTiles.rows(), end = first + kTiles.rows() < seq ? first + kTiles.rows() : seq;
-    return {first, tile.head, tile.sequence, (end + kTiles.step - 1) / kTiles.step};
+    const int first = tile.index * kTiles.rows();
+    const int end = first + kTiles.rows() < shape.seq ? first + kTiles.rows() : shape.seq;
+    return {first, tile.head, tile.sequence, visible.start(shape, tile.sequence, first) / kTiles.step,
+            (end + kTiles.step - 1) / kTiles.step};
   }
 };
 
 /** One thread loads everything, as slots become free. */
-template <int D>
-DEVICE void produce(ForwardShared<D>& shared, const TensorMap& qkv, const AttentionShape& shape,
+template <int D, class Visible>
+DEVICE void produce(ForwardShared<D>& shared, const TensorMap& qkv, const Visible& visible, const AttentionShape& shape,
                     const HopperTileOrder& order, int* tickets) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   RingPlace<kSlots> place;
@@ -64,13 +70,13 @@ DEVICE void produce(ForwardShared<D>& shared, const TensorMap& qkv, const Attent
   NO_UNROLL
   for (int i = static_cast<int>(blockIdx.x); i < order.count(); i = next) {
     next = static_cast<int>(gridDim.x) + take_ticket(tickets);  // on its way while this tile is loaded
-    const auto tile = ForwardTile::of<D>(order, i, shape.seq);
+    const auto tile = ForwardTile::of<D>(order, i, visible, shape);
     const int kv = tile.head / shape.group();
     NO_UNROLL
-    for (int j = tile.key_tiles - 1; j >= 0; j--, place.advance()) {
+    for (int j = tile.keys_end - 1; j >= tile.keys_begin; j--, place.advance()) {
       uint64_t* full = shared.key_ring.fill(place, HeadTile<kTiles.step, D>::kBytes);
       load_rows(shared.keys[place.slot], qkv, full, shape.heads + kv, j * kTiles.step, tile.sequence);
-      if (j == tile.key_tiles - 1) {
+      if (j == tile.keys_end - 1) {
         shared.query_ring.wait_empty(query_place);
         shared.tile = i;
         full = shared.query_ring.expect(query_place, sizeof shared.queries);
@@ -134,6 +140,19 @@ DEVICE void hide_later_keys(float (&s)[N / 2], int distance) {
     if (offset + i / 4 * 8 + i % 2 > i / 2 % 2 * 8) s[i] = -INFINITY;
 }
 
+/** Hides what lies before a query's document: `key` is the first key of the tile, `first` the first row of the warp. */
+template <int N>
+DEVICE void hide_other_documents(float (&s)[N / 2], const Documents& documents, const AttentionShape& shape,
+                                 int sequence, int key, int first) {
+  int from[2];
+  UNROLL
+  for (int half = 0; half < 2; half++)
+    from[half] = documents.start(shape, sequence, first + 8 * half + lane_index() / 4) - key - lane_index() % 4 * 2;
+  UNROLL
+  for (int i = 0; i < N / 2; i++)
+    if (i / 4 * 8 + i % 2 < from[i / 2 % 2]) s[i] = -INFINITY;
+}
+
 /** Scores -> weights 2^(c s - top), summed. When a row of the warp outgrew its maximum, the maxima of all its rows
  * move: returns true, and `shrink` is what earlier results must be multiplied by. */
 template <int N>
@@ -182,21 +201,35 @@ DEVICE void finish(const RowSums& rows, float (&factor)[2], float* lse, const At
   }
 }
 
-/** Warpgroup w's 64 queries of a tile. */
+/** Gives back a tile of keys that only other warpgroups use. */
 template <int D>
-DEVICE void attend(ForwardShared<D>& shared, const TensorMap& y, float* lse, const AttentionShape& shape,
-                   const ForwardTile& tile, int w, RingPlace<kSlots>& place) {
+DEVICE void pass_over(ForwardShared<D>& shared, int w, RingPlace<kSlots>& place) {
+  using WarpTurns = Turns<hopper_forward_tiles(D).warpgroups>;
+  WarpTurns::wait(w);
+  WarpTurns::pass(w);
+  shared.key_ring.pass_over(place);
+  shared.value_ring.pass_over(place);
+  place.advance();
+}
+
+/** Warpgroup w's 64 queries of a tile. */
+template <int D, class Visible>
+DEVICE void attend(ForwardShared<D>& shared, const TensorMap& y, float* lse, const Visible& visible,
+                   const AttentionShape& shape, const ForwardTile& tile, int w, RingPlace<kSlots>& place) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   constexpr int kKeys = kTiles.step;
   using WarpTurns = Turns<kTiles.warpgroups>;
   const int first = tile.first + 64 * w, row = warp_index() % 4 * 16;
   const float c = shape.scale * kLog2E;
   const auto queries = operand(shared.queries[w]);
+  const int own = visible.start(shape, tile.sequence, first) / kKeys;  // the last tile of keys these queries see
+  const int begin = own > tile.keys_begin ? own : tile.keys_begin;
+  const int whole = visible.start(shape, tile.sequence, first + row + 15);  // from this key on, the warp sees all
   float s[kKeys / 2], out[D / 2] = {}, shrink[2];
   uint32_t weights[kKeys / 16][4];
   RowSums rows;
 
-  int j = tile.key_tiles - 1;
+  int j = tile.keys_end - 1;
   if (j * kKeys > first + 63) {  // all keys of the tile's last part lie after these queries
     WarpTurns::wait(w);
     WarpTurns::pass(w);
@@ -214,9 +247,11 @@ DEVICE void attend(ForwardShared<D>& shared, const TensorMap& y, float* lse, con
   wgmma_wait<0>();
   shared.key_ring.release_by_warp(place);
   hide_later_keys<kKeys>(s, j * kKeys - first - row);
+  if constexpr (Visible::kDocuments)
+    if (j * kKeys < whole) hide_other_documents<kKeys>(s, visible, shape, tile.sequence, j * kKeys, first + row);
   softmax<kKeys>(s, rows, shrink, c);
   round_weights<kKeys>(weights, s);
-  for (; j > 0; j--) {
+  for (; j > begin; j--) {
     const RingPlace<kSlots> last = place;
     place.advance();
     WarpTurns::wait(w);
@@ -231,6 +266,10 @@ DEVICE void attend(ForwardShared<D>& shared, const TensorMap& y, float* lse, con
     WarpTurns::pass(w);
     wgmma_wait<1>();
     shared.key_ring.release_by_warp(place);
+    if constexpr (Visible::kDocuments) {
+      const int key = (j - 1) * kKeys;
+      if (key < whole) hide_other_documents<kKeys>(s, visible, shape, tile.sequence, key, first + row);
+    }
     const bool moved = softmax<kKeys>(s, rows, shrink, c);
     finish_before_waiting(rows.sum[0] + rows.sum[1]);
     wgmma_wait<0>();
@@ -248,6 +287,8 @@ DEVICE void attend(ForwardShared<D>& shared, const TensorMap& y, float* lse, con
   wgmma_wait<0>();
   shared.value_ring.release_by_warp(place);
   place.advance();
+  if constexpr (Visible::kDocuments)
+    for (; j > tile.keys_begin; j--) pass_over(shared, w, place);
 
   float factor[2];
   finish(rows, factor, lse, shape, tile, first + row);
@@ -262,9 +303,9 @@ DEVICE void attend(ForwardShared<D>& shared, const TensorMap& y, float* lse, con
   }
 }
 
-template <int D>
-DEVICE void consume(ForwardShared<D>& shared, const TensorMap& y, float* lse, const AttentionShape& shape,
-                    const HopperTileOrder& order) {
+template <int D, class Visible>
+DEVICE void consume(ForwardShared<D>& shared, const TensorMap& y, float* lse, const Visible& visible,
+                    const AttentionShape& shape, const HopperTileOrder& order) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   const int w = static_cast<int>(shuffle_from(static_cast<uint32_t>(threadIdx.x) / 128, 0)) - 1;  // the same in a warp
   RingPlace<kSlots> place;
@@ -275,14 +316,14 @@ DEVICE void consume(ForwardShared<D>& shared, const TensorMap& y, float* lse, co
     shared.query_ring.wait_full(query_place);
     const int i = shared.tile;
     if (i >= order.count()) break;
-    attend<D>(shared, y, lse, shape, ForwardTile::of<D>(order, i, shape.seq), w, place);
+    attend<D>(shared, y, lse, visible, shape, ForwardTile::of<D>(order, i, visible, shape), w, place);
   }
 }
 
-template <int D>
+template <int D, class Visible>
 __global__ void __launch_bounds__(hopper_forward_tiles(D).threads(), 1)
     hopper_attention_kernel(const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap y, float* lse,
-                            AttentionShape shape, HopperTileOrder order, int* tickets) {
+                            Visible visible, AttentionShape shape, HopperTileOrder order, int* tickets) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   auto& shared = shared_memory<ForwardShared<D>>();
   if (threadIdx.x == 0) {
@@ -294,16 +335,16 @@ __global__ void __launch_bounds__(hopper_forward_tiles(D).threads(), 1)
   sync_threads();
   if (threadIdx.x < 128) {
     release_registers<kTiles.producer_registers>();
-    if (threadIdx.x == 0) produce<D>(shared, qkv, shape, order, tickets);
+    if (threadIdx.x == 0) produce<D>(shared, qkv, visible, shape, order, tickets);
   } else {
     claim_registers<kTiles.consumer_registers>();
-    consume<D>(shared, y, lse, shape, order);
+    consume<D>(shared, y, lse, visible, shape, order);
   }
 }
 
-template <int D>
-void launch_forward(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, int* tickets,
-                    const AttentionShape& shape) {
+template <int D, class Visible>
+void launch_forward(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, const Visible& visible,
+                    int* tickets, const AttentionShape& shape) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
   const auto order = HopperTileOrder::of(static_cast<int>(ceil_div(shape.seq, kTiles.rows())), shape.seq, D,
                                          shape.heads, shape.kv_heads, shape.batch);
@@ -311,22 +352,33 @@ void launch_forward(Stream& stream, const Target& target, const bf16* qkv, bf16*
   const GridShape grid{
       {static_cast<unsigned>(blocks), 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(ForwardShared<D>)};
   stream.fill_bytes(tickets, 0, sizeof *tickets);
-  launch(stream, hopper_attention_kernel<D>, grid, head_boxes(qkv, shape, shape.heads + 2 * shape.kv_heads),
-         head_boxes(y, shape, shape.heads), lse, shape, order, tickets);
+  launch(stream, hopper_attention_kernel<D, Visible>, grid, head_boxes(qkv, shape, shape.heads + 2 * shape.kv_heads),
+         head_boxes(y, shape, shape.heads), lse, visible, shape, order, tickets);
 }
 
-}  // namespace
-
-void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, std::byte* workspace,
-                      const AttentionShape& shape) {
+template <class Visible>
+void forward(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, const Visible& visible,
+             std::byte* workspace, const AttentionShape& shape) {
   auto* tickets = reinterpret_cast<int*>(workspace);
   switch (shape.head_dim) {
 #define THALWEG_CASE(D) \
   case D:               \
-    return launch_forward<D>(stream, target, qkv, y, lse, tickets, shape);
+    return launch_forward<D>(stream, target, qkv, y, lse, visible, tickets, shape);
     THALWEG_HOPPER_HEAD_DIMS(THALWEG_CASE)
 #undef THALWEG_CASE
   }
+}
+
+}  // namespace
+
+void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+                      const WholeSequences& visible, std::byte* workspace, const AttentionShape& shape) {
+  forward(stream, target, qkv, y, lse, visible, workspace, shape);
+}
+
+void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse,
+                      const Documents& visible, std::byte* workspace, const AttentionShape& shape) {
+  forward(stream, target, qkv, y, lse, visible, workspace, shape);
 }
 
 }  // namespace thalweg::cuda

@@ -1,5 +1,5 @@
 #pragma once
-#include "native/cuda/kernels/attention_shape.h"
+#include "native/cuda/kernels/attention_documents.h"
 #include "native/cuda/ptx/mma.h"
 #include "native/cuda/ptx/tma.h"
 #include "native/cuda/ptx/wgmma.h"

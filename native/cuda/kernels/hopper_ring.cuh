@@ -53,6 +53,13 @@ struct Ring {
   DEVICE void release_by_warp(const RingPlace<Slots>& place) {
     if (lane_index() == 0) mbarrier_arrive(&empty[place.slot]);
   }
+  /** By a warp that does not use it. Not before it has come: until then a release would count for the slot's use
+   * before. Nor before all lanes know that: the slot may be filled again meanwhile, and the last lane wait for ever. */
+  DEVICE void pass_over(const RingPlace<Slots>& place) {
+    wait_full(place);
+    sync_warp();
+    release_by_warp(place);
+  }
 };
 
 }  // namespace thalweg::cuda

@@ -27,11 +27,11 @@ void both_ways(Device& device, const Options& options, int64_t tokens, int64_t s
                                           static_cast<double>(kv_heads), static_cast<double>(dim),
                                           1 / std::sqrt(static_cast<double>(dim))};
   const auto forward = [&](size_t i) {
-    return ops::Attention::decode({"attention", "bench", {qkv[i], y[i], lse[i]}, attributes});
+    return ops::Attention::decode({"attention", "bench", {qkv[i], Tensor{}, y[i], lse[i]}, attributes});
   };
   const auto backward = [&](size_t i) {
     return ops::AttentionBackward::decode(
-        {"attentionBackward", "bench", {qkv[i], y[i], lse[i], dy[i], dqkv[i]}, attributes});
+        {"attentionBackward", "bench", {qkv[i], y[i], lse[i], dy[i], Tensor{}, dqkv[i]}, attributes});
   };
   const auto& target = device.properties().target;
   Measurement m{"attention forward",

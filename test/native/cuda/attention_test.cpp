@@ -2,7 +2,10 @@
 #include "test/native/cuda/attention_command.h"
 
 using namespace check;
+using check::attention::check_bad_starts;
 using check::attention::check_problem;
+using check::attention::check_separation;
+using check::attention::check_whole_sequences;
 using check::attention::compare;
 using check::attention::Doubles;
 using check::attention::Forward;
@@ -31,6 +34,34 @@ TEST("the CUDA attention and its gradient agree with float64, with the same bits
       for (const Problem& c : kProblems) check_problem(c, act, c.scale());
     });
   });
+}
+
+TEST("inside documents the CUDA attention and its gradient agree with float64, with the same bits on every schedule") {
+  // Tensor-core kernels of every shape of tile (head dims 16, 48, 64, 128), the others (5, 72), and fp32.
+  const Problem problems[] = {{2, 130, 2, 1, 48}, {1, 200, 2, 1, 64}, {1, 140, 2, 2, 128},
+                              {2, 70, 4, 1, 16},  {1, 130, 2, 1, 5},  {1, 70, 1, 1, 72}};
+  in_both_precisions([&](DType act) {
+    on_device(80, 2, [&] {
+      int kind = act == DType::F32 ? 0 : 1;
+      for (const Problem& c : problems)
+        for (int i = 0; i < (act == DType::F32 ? 1 : 3); i++, kind = (kind + 1) % check::attention::kStartKinds)
+          check_problem(c, act, c.scale(), random_starts(c, kind, 3));
+    });
+  });
+}
+
+TEST("one document over each sequence gives the bits of no documents") {
+  in_both_precisions([](DType act) {
+    for (const Problem& c : {Problem{1, 150, 2, 1, 64}, Problem{1, 100, 1, 1, 128}}) check_whole_sequences(c, act, 80);
+  });
+}
+
+TEST("nothing of one document reaches another") {
+  in_both_precisions([](DType act) { check_separation({2, 150, 1, 1, 64}, act, 80, act == DType::F32 ? 4 : 6); });
+}
+
+TEST("starts that the host refuses do no harm on the device") {
+  in_both_precisions([](DType act) { check_bad_starts({2, 150, 2, 1, 64}, act, 80); });
 }
 
 TEST("any scale is taken, also one below zero") {

@@ -7,7 +7,10 @@
 
 using namespace check;
 using check::attention::Backward;
+using check::attention::check_bad_starts;
 using check::attention::check_problem;
+using check::attention::check_separation;
+using check::attention::check_whole_sequences;
 using check::attention::compare;
 using check::attention::Doubles;
 using check::attention::Forward;
@@ -59,6 +62,29 @@ TEST("the forward tiles are a permutation, sections first, then longest first, t
 
 TEST("the Hopper attention and its gradient agree with float64, with the same bits on every schedule") {
   for (const Problem& c : kProblems) on_device(90, 3, [&] { check_problem(c, DType::BF16, c.scale()); });
+}
+
+TEST(
+    "inside documents the Hopper attention and its gradient agree with float64, with the same bits on every schedule") {
+  // Several tiles of keys that a warpgroup, a block or nobody passes over; each kind of document with each head dim.
+  const Problem problems[] = {{1, 420, 2, 1, 48}, {1, 600, 1, 1, 64}, {2, 300, 2, 2, 64}, {1, 400, 2, 1, 128}};
+  for (int kind = 0; kind < check::attention::kStartKinds; kind++)
+    for (const Problem& c : {problems[kind % 4], problems[(kind + 1 + kind / 4) % 4]})
+      on_device(90, 3, [&] { check_problem(c, DType::BF16, c.scale(), random_starts(c, kind, 3)); });
+}
+
+TEST("one document over each sequence gives the bits of no documents") {
+  for (const Problem& c : {Problem{1, 330, 2, 1, 64}, Problem{1, 200, 1, 1, 128}})
+    check_whole_sequences(c, DType::BF16, 90);
+}
+
+TEST("nothing of one document reaches another") {
+  check_separation({1, 420, 1, 1, 64}, DType::BF16, 90, 6);
+  check_separation({2, 200, 1, 1, 128}, DType::BF16, 90, 5);
+}
+
+TEST("starts that the host refuses do no harm on the device") {
+  for (int64_t dim : {64, 128}) check_bad_starts({1, 700, 1, 1, dim}, DType::BF16, 90);
 }
 
 TEST("the Hopper gradient is the slope of y . dy, by finite differences in float64") {

@@ -38,23 +38,30 @@ struct Subject {
 /** One block has several tiles, and a tile more keys than its ring has slots. */
 const Problem kProblem{1, 640, 1, 1, 64};
 
-Subject forward() {
+/** A document that leaves the later warpgroups of a tile keys to pass over, and one more in the middle of a tile. */
+Starts documents() {
+  Starts starts(static_cast<size_t>(kProblem.rows()));
+  for (size_t t = 0; t < starts.size(); t++) starts[t] = t < 450 ? 0 : t < 545 ? 450 : 545;
+  return starts;
+}
+
+Subject forward(const Starts& starts) {
   const Doubles qkv = random_values(kProblem.rows() * kProblem.qkv_width(), DType::BF16, 1);
-  return Subject([qkv] {
+  return Subject([qkv, starts] {
     Forward f(kProblem, DType::BF16, qkv);
-    on_device(90, 1, [&] { f.run(kProblem, kProblem.scale()); });
+    on_device(90, 1, [&] { f.run(kProblem, kProblem.scale(), starts); });
     return joined({&f.y, &f.lse});
   });
 }
 
-Subject backward() {
+Subject backward(const Starts& starts) {
   const Doubles qkv = random_values(kProblem.rows() * kProblem.qkv_width(), DType::BF16, 1),
                 dy = random_values(kProblem.rows() * kProblem.y_width(), DType::BF16, 2);
   Forward f(kProblem, DType::BF16, qkv);
-  on_device(90, 1, [&] { f.run(kProblem, kProblem.scale()); });
-  return Subject([f, dy] {
+  on_device(90, 1, [&] { f.run(kProblem, kProblem.scale(), starts); });
+  return Subject([f, dy, starts] {
     Backward b(kProblem, DType::BF16, dy);
-    on_device(90, 1, [&] { b.run(kProblem, f, kProblem.scale()); });
+    on_device(90, 1, [&] { b.run(kProblem, f, kProblem.scale(), starts); });
     return joined({&b.dqkv});
   });
 }
@@ -73,8 +80,7 @@ std::vector<Step> each_mbarrier(std::initializer_list<const char*> names) {
 
 }  // namespace
 
-TEST("the forward kernel needs each of its waits, fences and barriers") {
-  const Subject subject = forward();
+TEST("the forward kernel needs each of its waits, fences and barriers, with documents and without") {
   auto steps = each_mbarrier({"keys 0 full", "keys 0 empty", "keys 1 full", "keys 1 empty", "values 0 full",
                               "values 0 empty", "values 1 full", "values 1 empty", "queries full", "queries empty"});
   for (int empty : {1, 3, 5, 7, 9}) steps.push_back({"a release", Kind::MbarrierArrive, empty});
@@ -85,11 +91,13 @@ TEST("the forward kernel needs each of its waits, fences and barriers") {
   steps.push_back({"the wait for S", Kind::ProductWait, 1});
   steps.push_back({"the wait for O", Kind::ProductWait, 0});
   steps.push_back({"the wait until the result is read", Kind::StoreRead});
-  for (const Step& step : steps) subject.must_need(step);
+  for (const Starts& starts : {Starts{}, documents()}) {
+    const Subject subject = forward(starts);
+    for (const Step& step : steps) subject.must_need(step);
+  }
 }
 
-TEST("the gradient's kernels need each of their waits, fences, barriers and turns") {
-  const Subject subject = backward();
+TEST("the gradient's kernels need each of their waits, fences, barriers and turns, with documents and without") {
   auto steps = each_mbarrier({"queries 0 full", "queries 0 empty", "queries 1 full", "queries 1 empty", "dy 0 full",
                               "dy 0 empty", "dy 1 full", "dy 1 empty", "keys full"});
   for (int empty : {1, 3, 5, 7}) steps.push_back({"a release", Kind::MbarrierArrive, empty});
@@ -105,7 +113,10 @@ TEST("the gradient's kernels need each of their waits, fences, barriers and turn
   steps.push_back({"the wait until stores have read", Kind::StoreRead});
   steps.push_back({"the wait until dQ is written, before the turn passes", Kind::StoreWritten});
   steps.push_back({"the turn", Kind::Turn});
-  for (const Step& step : steps) subject.must_need(step);
+  for (const Starts& starts : {Starts{}, documents()}) {
+    const Subject subject = backward(starts);
+    for (const Step& step : steps) subject.must_need(step);
+  }
 }
 
 TEST_MAIN()

@@ -13,6 +13,11 @@ const sizes = {
   json: jsonOption,
 } as const;
 
+const documents = {
+  type: "number",
+  describe: "Keep attention inside documents of so many tokens in the mean. Default: sequences are whole.",
+} as const;
+
 const device = { choices: deviceChoices, default: "auto" as const, describe: "Where the kernels run." };
 
 interface Sizes {
@@ -20,17 +25,19 @@ interface Sizes {
   precision: "fp32" | "bf16";
   batch: number | undefined;
   seq: number | undefined;
+  documents?: number | undefined;
   threads: number;
   steps: number;
 }
 
 /** What is measured; the default batch is that of the published comparison. */
-const sizesOf = ({ preset, precision, batch, seq, threads, steps }: Sizes) => ({
+const sizesOf = ({ preset, precision, batch, seq, documents, threads, steps }: Sizes) => ({
   preset,
   precision,
   threads,
   steps,
   length: seq,
+  documents,
   batch: batch ?? (preset === "124m" ? 4 : 8),
 });
 
@@ -40,6 +47,7 @@ const train = defineCommand({
   options: {
     ...sizes,
     device,
+    documents,
     "micro-batch": { type: "number", describe: "Sequences at a time, a divisor of --batch. Default: all." },
     recompute: {
       choices: ["none", "block"] as const,
@@ -68,7 +76,7 @@ const train = defineCommand({
 const ops = defineCommand({
   command: "ops",
   describe: "Time, FLOP/s and bandwidth of every kernel of a training step",
-  options: { ...sizes, device, steps: { type: "number", default: 7, describe: "Steps measured." } },
+  options: { ...sizes, device, documents, steps: { type: "number", default: 7, describe: "Steps measured." } },
   run: async (args) => {
     const [{ benchOps }, { formatTable }] = await Promise.all([
       import("../../train/benchmark_ops.ts"),
