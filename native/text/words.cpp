@@ -181,22 +181,6 @@ const uint8_t* Words::o200k_end(const uint8_t* p, const uint8_t* end) const {
   return space_end<true>(p, end);
 }
 
-const uint8_t* Words::word_end(const uint8_t* p, const uint8_t* end) const {
-  switch (rule_) {
-    case WordRule::Gpt2:
-      return gpt2_end(p, end);
-    case WordRule::Cl100k:
-      return cl100k_end(p, end, 3);
-    case WordRule::Qwen2:
-      return cl100k_end(p, end, 1);
-    case WordRule::O200k:
-      return o200k_end(p, end);
-    case WordRule::None:
-      break;
-  }
-  return end;
-}
-
 size_t word_cut_after(std::string_view text, size_t from) {
   for (size_t i = from > 0 ? from : 1; i < text.size(); i++)
     if ((text[i] == ' ' || text[i] == '\n') && text[i - 1] >= 'a' && text[i - 1] <= 'z') return i;

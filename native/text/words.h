@@ -28,7 +28,11 @@ class Words {
  public:
   explicit Words(WordRule rule) : rule_(rule) {}
   /** The end of the word that begins at p, of well-formed UTF-8 that ends at `end`; p < end. */
-  const uint8_t* word_end(const uint8_t* p, const uint8_t* end) const;
+  const uint8_t* word_end(const uint8_t* p, const uint8_t* end) const {
+    if (rule_ == WordRule::Gpt2) return gpt2_end(p, end);
+    if (rule_ == WordRule::O200k) return o200k_end(p, end);
+    return rule_ == WordRule::None ? end : cl100k_end(p, end, rule_ == WordRule::Cl100k ? 3 : 1);
+  }
 
  private:
   const uint8_t* gpt2_end(const uint8_t* p, const uint8_t* end) const;
