@@ -1,12 +1,14 @@
 """Ids of texts by the Python libraries: its name and version first, then one JSON answer for each JSON request, by lines.
 
-Request: {"texts": [..]}; answer: {"ids": [[..], ..], "decoded": [..]}.
+Request: {"texts": [..]}; answer: {"ids": [[..], ..], "decoded": [..], "unknown": [..]}, the last the characters of each text
+that Python's Unicode has not assigned: newer ones, among them.
   python3 oracle.py hf TOKENIZER.json [--match-special]
   python3 oracle.py tiktoken RANKS_FILE WORDS
 """
 
 import json
 import sys
+import unicodedata
 
 
 def hugging_face(path, match_special):
@@ -41,8 +43,10 @@ def main():
     name, encode, decode = made
     print(json.dumps(name), flush=True)
     for line in sys.stdin:
-        ids = encode(json.loads(line)["texts"])
-        print(json.dumps({"ids": ids, "decoded": decode(ids)}), flush=True)
+        texts = json.loads(line)["texts"]
+        ids = encode(texts)
+        unknown = ["".join(c for c in set(text) if unicodedata.category(c) == "Cn") for text in texts]
+        print(json.dumps({"ids": ids, "decoded": decode(ids), "unknown": unknown}), flush=True)
 
 
 if __name__ == "__main__":

@@ -54,16 +54,24 @@ class Unpacker {
   }
 
   async *answers(question: Question, patience: number): AsyncGenerator<Buffer> {
-    for (let asked = question, more = true; more; asked = { begin: false, bytes: null, end: question.end }) {
-      this.free = false;
-      this.worker.postMessage(asked);
-      const answer = await nextAnswer<Answer | { refused: string }>(this.worker, patience);
+    let asked = this.ask(question, patience);
+    for (let more = true; more; ) {
+      const answer = await asked;
       if ("error" in answer) throw new Error(answer.error);
-      this.free = true;
       if ("refused" in answer) throw new Error(answer.refused);
       more = answer.more;
+      // It goes on while this answer is made use of.
+      if (more) asked = this.ask({ begin: false, bytes: null, end: question.end }, patience);
       for (const { buffer, byteOffset, length } of answer.parts) yield Buffer.from(buffer, byteOffset, length);
     }
+  }
+
+  private async ask(question: Question, patience: number): Promise<Answer | { refused: string } | { error: string }> {
+    this.free = false;
+    this.worker.postMessage(question);
+    const answer = await nextAnswer<Answer | { refused: string }>(this.worker, patience);
+    this.free = !("error" in answer);
+    return answer;
   }
 
   end(): void {
@@ -86,7 +94,7 @@ export async function* unpackedZstd(chunks: AsyncIterable<Buffer>, patience: num
     let begin = true;
     for await (const chunk of chunks) {
       // A copy: a view would take all of the memory it lies in along.
-      yield* unpacker.answers({ begin, bytes: Uint8Array.from(chunk), end: false }, patience);
+      yield* unpacker.answers({ begin, bytes: new Uint8Array(chunk), end: false }, patience);
       begin = false;
     }
     yield* unpacker.answers({ begin, bytes: new Uint8Array(0), end: true }, patience);
