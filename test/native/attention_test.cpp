@@ -211,14 +211,14 @@ TEST("one document over each sequence gives the bits of no documents") {
 
 TEST("nothing of one document reaches another: a NaN key, a row of dy") {
   const Problem c{2, 260, 2, 2, 64};
-  for (int kind : {2, 4, 6})
+  for (int kind : {2, 6})
     for (DType act : {DType::F32, DType::BF16})
       for (Isa isa : available_paths()) {
         const auto& k = cpu::kernels_for(isa);
         const Starts starts = random_starts(c, kind, 5);
         const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1);
         Doubles dy = random_values(c.rows() * c.y_width(), act, 2);
-        for (int64_t at : {0, 63, 64, 129, 400}) {
+        for (int64_t at : {63, 129, 400}) {
           Forward bad(c, act, qkv), f(c, act, qkv);
           bad.qkv.set(at * c.qkv_width() + c.heads * c.dim + 3, std::numeric_limits<double>::quiet_NaN());
           bad.play_on(k, c, 2, c.scale(), starts);

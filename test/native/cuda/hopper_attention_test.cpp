@@ -66,11 +66,13 @@ TEST("the Hopper attention and its gradient agree with float64, with the same bi
 
 TEST(
     "inside documents the Hopper attention and its gradient agree with float64, with the same bits on every schedule") {
-  // Several tiles of keys that a warpgroup, a block or nobody passes over; each kind of document with each head dim.
-  const Problem problems[] = {{1, 420, 2, 1, 48}, {1, 600, 1, 1, 64}, {2, 300, 2, 2, 64}, {1, 400, 2, 1, 128}};
+  // Several tiles of keys that a warpgroup, a block or nobody passes over.
+  const Problem problems[] = {{1, 420, 1, 1, 48}, {1, 520, 1, 1, 64}, {2, 200, 2, 1, 64}, {1, 300, 1, 1, 128}};
   for (int kind = 0; kind < check::attention::kStartKinds; kind++)
-    for (const Problem& c : {problems[kind % 4], problems[(kind + 1 + kind / 4) % 4]})
-      on_device(90, 3, [&] { check_problem(c, DType::BF16, c.scale(), random_starts(c, kind, 3)); });
+    on_device(90, 3, [&] {
+      const Problem& c = problems[(kind + kind / 4) % 4];
+      check_problem(c, DType::BF16, c.scale(), random_starts(c, kind, 3));
+    });
 }
 
 TEST("one document over each sequence gives the bits of no documents") {
