@@ -211,25 +211,6 @@ DEVICE void differentiate_rows(const float (&s)[M][N][4], float (&ds)[M][N][4], 
   }
 }
 
-/** dS is zero for keys before a query's document. `key`: the strip's first. */
-template <int M, int N>
-DEVICE void separate_rows(float (&ds)[M][N][4], const WarpRows& starts, int key) {
-  const int g = lane_index() / 4, t = lane_index() % 4;
-  UNROLL
-  for (int m = 0; m < M; m++) {
-    UNROLL
-    for (int half = 0; half < 2; half++) {
-      const int from = starts.of(16 * m + 8 * half + g) - key;
-      UNROLL
-      for (int n = 0; n < N; n++) {
-        UNROLL
-        for (int e = 0; e < 2; e++)
-          if (8 * n + 2 * t + e < from) ds[m][n][2 * half + e] = 0.0f;
-      }
-    }
-  }
-}
-
 template <int D, class Visible>
 __global__ void __launch_bounds__(query_tiles(D).threads(), 1)
     query_kernel(const bf16* qkv, const bf16* dy, bf16* dqkv, RowStatistics statistics, Visible visible,
@@ -278,7 +259,7 @@ __global__ void __launch_bounds__(query_tiles(D).threads(), 1)
       scores<D>(ds, shared.grads.at[local], stage.values.at[strip]);
       differentiate_rows(s, ds, lse2, delta, c, distance);
       if constexpr (Visible::kDocuments)
-        if (key < whole) separate_rows(ds, starts, key);
+        if (key < whole) fill_before_documents(ds, starts, key, 0.0f);
       weigh<D>(dq, ds, stage.keys.at[strip]);
     }
   }

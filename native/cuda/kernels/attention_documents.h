@@ -48,4 +48,24 @@ struct WarpRows {
   DEVICE int of(int row) const { return static_cast<int>(shuffle_from(static_cast<uint32_t>(own), row)); }
 };
 
+/** Puts `value` where a key lies before its query's document: `s` holds M x 16 queries by N x 8 keys as mma.sync leaves
+ * them, of which `key` is the first. */
+template <int M, int N>
+DEVICE void fill_before_documents(float (&s)[M][N][4], const WarpRows& starts, int key, float value) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  UNROLL
+  for (int m = 0; m < M; m++) {
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+      const int from = starts.of(16 * m + 8 * half + g) - key;
+      UNROLL
+      for (int n = 0; n < N; n++) {
+        UNROLL
+        for (int e = 0; e < 2; e++)
+          if (8 * n + 2 * t + e < from) s[m][n][2 * half + e] = value;
+      }
+    }
+  }
+}
+
 }  // namespace thalweg::cuda

@@ -76,25 +76,6 @@ DEVICE void mask(float (&s)[M][N][4], int distance) {
   }
 }
 
-/** Hides what lies before a query's document, where the tile's first key is `key`. */
-template <int M, int N>
-DEVICE void mask_documents(float (&s)[M][N][4], const WarpRows& starts, int key) {
-  const int g = lane_index() / 4, t = lane_index() % 4;
-  UNROLL
-  for (int m = 0; m < M; m++) {
-    UNROLL
-    for (int half = 0; half < 2; half++) {
-      const int from = starts.of(16 * m + 8 * half + g) - key;
-      UNROLL
-      for (int n = 0; n < N; n++) {
-        UNROLL
-        for (int e = 0; e < 2; e++)
-          if (8 * n + 2 * t + e < from) s[m][n][2 * half + e] = -INFINITY;
-      }
-    }
-  }
-}
-
 /** Moves the maxima of all rows of the warp when one of them must. */
 template <int D, int M, int N>
 DEVICE void raise_top(Rows<D, M>& rows, const float (&s)[M][N][4], float c) {
@@ -200,7 +181,7 @@ __global__ void __launch_bounds__(forward_tiles(D).threads(), 1)
     scores<D>(s, shared.queries.at[local], shared.stages[i].keys.at[0]);
     if (key + kStep > first + 1) mask(s, key - first);
     if constexpr (Visible::kDocuments)
-      if (key < whole) mask_documents(s, starts, key);
+      if (key < whole) fill_before_documents(s, starts, key, -INFINITY);
     softmax(rows, s, c);
     weigh<D>(rows.out, s, shared.stages[i].values.at[0]);
   }
