@@ -11,7 +11,7 @@ import type { Schedule } from "../schedule/schedule.ts";
 import { stepsOf } from "../schedule/units.ts";
 import { runSchedule } from "../train/setup.ts";
 import { type Combination, combinations, isReplicate } from "./combine.ts";
-import { type Merging, mergingOf } from "./merged.ts";
+import { type Merging, mergingOf } from "./merge_plan.ts";
 
 /** Weights a study asks for: those after `step` updates of a run, for nominal budget number `budget`. */
 export interface Deliverable {

@@ -9,7 +9,7 @@ import { decisive } from "../train/resume.ts";
 import { type DataFacts, dataFacts, type PlannedRun, planRun } from "../train/setup.ts";
 import { type Deliverable, type ExpandOptions, expandStudy, type StudyRun } from "./expand.ts";
 import { sum } from "./group.ts";
-import { type PlannedMerge, plannedMerge } from "./merged.ts";
+import { type PlannedMerge, plannedMerge } from "./merge_plan.ts";
 import { buildTree, configOf, type SegmentTree, unionSteps } from "./tree.ts";
 
 export const PLAN_VERSION = 1;
@@ -257,7 +257,7 @@ function describe(
   const alone = unionSteps(tree, [{ run: index, step: path }]);
   const { average } = deliverable;
   const passed = tree.paths[index]!.map((id) => byId.get(id)!);
-  const merge = typeof average === "object" ? { merge: plannedMerge(average, run, passed) } : {};
+  const merge = typeof average === "object" ? { merge: plannedMerge(average, run.config, passed) } : {};
   return { ...deliverable, ...merge, state, steps: { path, cumulative: unionSteps(tree, earlier), alone }, lrSum };
 }
 
