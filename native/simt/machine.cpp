@@ -78,9 +78,10 @@ std::unique_ptr<Cta> Machine::make_cta(Cluster& cluster, unsigned block, unsigne
   cta->stacks = take_stacks(n);
   cta->warps = std::vector<Warp>((n + kWarpSize - 1) / kWarpSize);
   cta->warpgroups = std::vector<Warpgroup>((n + 127) / 128);
+  // What a block of one a multiprocessor starts with; setmaxnreg moves these and no others (of 65,536, 384 threads
+  // leave 1,024 that nobody gets).
   const unsigned registers = std::min(255u, 65536 / n) / 8 * 8;
   for (auto& group : cta->warpgroups) group.registers = registers;
-  cta->free_registers = 65536 - registers * n;
   for (unsigned i = 0; i < n; i++) {
     Thread& t = cta->threads[i];
     t.index = unravel(i, shape_.block);

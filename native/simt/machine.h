@@ -142,7 +142,7 @@ struct Cta {
   std::array<NamedBarrier, kNamedBarriers> barriers;
   std::vector<const uint64_t*> mbarriers;  // in the order of their initialisation
   unsigned live = 0;
-  unsigned free_registers = 0;
+  unsigned free_registers = 0;  // given back by setmaxnreg
   bool retired() const { return live == 0; }
 };
 

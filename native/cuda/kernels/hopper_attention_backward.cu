@@ -89,7 +89,8 @@ DEVICE void produce(BackwardShared<D>& shared, const TensorMap& qkv, const Tenso
   QueryStep at = block.begin(shape);
   NO_UNROLL
   for (int step = 0; step < block.steps; step++, place.advance(), at.advance(kQueries, block.first, block.end)) {
-    const int64_t row = statistics.at(shape, block.sequence, at.head, at.first);
+    // Heads counted through all sequences, in 32 bits: the warp that loads has 24 registers.
+    const int64_t row = statistics.at(shape, 0, block.sequence * shape.heads + at.head, at.first);
     uint64_t* full = shared.grad_ring.fill(place, kBytes + kNumbers);  // its slot is free before that of the queries
     load_rows(shared.grads[place.slot], dy, full, at.head, at.first, block.sequence);
     bulk_load(shared.delta[place.slot], statistics.delta + row, kNumbers, full);

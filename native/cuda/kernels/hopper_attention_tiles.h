@@ -18,16 +18,21 @@ struct HopperTiles {
   int producer_registers, consumer_registers;
   HOST_DEVICE constexpr int rows() const { return 64 * warpgroups; }
   HOST_DEVICE constexpr int threads() const { return 128 * (warpgroups + 1); }
+  /** Whether all warpgroups get their registers: those of a block are what it was started with, and a claim of more
+   * waits for ever. */
+  HOST_DEVICE constexpr bool fits() const {
+    return producer_registers + warpgroups * consumer_registers <= 65536 / threads() / 8 * 8 * (warpgroups + 1);
+  }
 };
 
 /**
  * Forward: registers of a consumer are S (64) + P (32) + O (head dim / 2). Up to 64 columns they fit in 160, so three
- * warpgroups share each tile of K and V; at 128 two of 240. 128 keys a step: wgmma of N = 128 reads 96 of the 128 bytes
+ * warpgroups share each tile of K and V; at 128 two of 232. 128 keys a step: wgmma of N = 128 reads 96 of the 128 bytes
  * a clock that shared memory gives.
  */
 HOST_DEVICE constexpr HopperTiles hopper_forward_tiles(int head_dim) {
   if (head_dim <= 64) return {3, 128, 32, 160};
-  return {2, 128, 32, 240};
+  return {2, 128, 40, 232};
 }
 
 /** Backward: a block owns 128 keys, 64 a warpgroup, and streams queries past them. */
@@ -38,8 +43,10 @@ constexpr int kBackwardKeys = 128;
  * reads shared memory at its limit, also where head dim leaves room for N = 128.
  */
 HOST_DEVICE constexpr HopperTiles hopper_backward_tiles(int head_dim) {
-  return {2, head_dim <= 64 ? 128 : 64, 32, 240};
+  return {2, head_dim <= 64 ? 128 : 64, 24, 240};
 }
+static_assert(hopper_forward_tiles(64).fits() && hopper_forward_tiles(128).fits() && hopper_backward_tiles(64).fits() &&
+              hopper_backward_tiles(128).fits());
 
 /**
  * The order of the forward tiles, a permutation of all (tile of queries, head, sequence). Pairs (sequence, kv head)
