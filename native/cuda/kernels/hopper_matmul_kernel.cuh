@@ -114,7 +114,8 @@ class Consumer {
         for (int block = 0; block < kBlocks; block++)
           add_panel<P>(sums_[block], slot + (c * T.panels_m() + block) * kPanelBytes, first + c, warp);
       }
-      sync_warp();  // every lane has read
+      fence_proxy_async();  // TMA writes next where ordinary loads have read
+      sync_warp();          // every lane has read
       P::release(&shared_.empty[ring_.slot], problem_.cluster);
       ring_.advance();
     }
@@ -129,7 +130,8 @@ class Consumer {
       for (int block = 0; block < kBlocks; block++)
         slabs_.store_gradients(sums_[block] + column * 32, slot + block * kPanelBytes, T.panels_m() * kPanelBytes,
                                row + block * 64, first + column * kPanel);
-      sync_warp();  // every lane has read
+      fence_proxy_async();  // TMA writes next where ordinary loads have read
+      sync_warp();          // every lane has read
       P::release(&shared_.empty[ring_.slot], problem_.cluster);
       ring_.advance();
     }
