@@ -143,6 +143,12 @@ void launch_body(Stream& stream, const GridShape& shape, std::function<void()> b
   const size_t limit = simulated_device().target.shared_limit;
   if (shape.shared_bytes > limit)
     fail("KERNEL_FAULT", "a launch with ", shape.shared_bytes, " bytes of shared memory, this device has ", limit);
+  // CUDA programming guide, technical specifications per compute capability.
+  if (shape.threads == 0 || shape.threads > 1024 || shape.blocks[0] > INT32_MAX || shape.blocks[1] > 65535 ||
+      shape.blocks[2] > 65535 || shape.blocks[0] % shape.cluster != 0)
+    fail("KERNEL_FAULT", "a launch of ", shape.blocks[0], " x ", shape.blocks[1], " x ", shape.blocks[2],
+         " blocks in clusters of ", shape.cluster, ", ", shape.threads,
+         " threads each: at most 2^31 - 1 x 65535 x 65535 in whole clusters, and 1024 threads");
   static_cast<SimtStream&>(stream).enqueue([grid, body = std::move(body)] {
     const SimulatedDevice& device = simulated_device();
     simt::launch(grid, device.schedule, device.resident, body);

@@ -173,6 +173,9 @@ TEST("misaligned accesses, addresses outside shared memory and mismatched barrie
   refused("others came to it with", [] { launch(simt_stream(), barrier_kernel<96>, {{1, 1, 1}, 64, 1, 0}); });
   refused("named barrier 3", [] { launch(simt_stream(), barrier_kernel<64>, {{1, 1, 1}, 32, 1, 0}); });
   refused("this device has", [&] { launch(simt_stream(), poison_kernel, {{1, 1, 1}, 32, 1, 300 * 1024}, y + 0); });
+  refused("1024 threads", [&] { launch(simt_stream(), poison_kernel, {{1, 1, 1}, 1056, 1, 128}, y + 0); });
+  refused("65535", [&] { launch(simt_stream(), poison_kernel, {{1, 65536, 1}, 32, 1, 128}, y + 0); });
+  refused("whole clusters", [&] { launch(simt_stream(), poison_kernel, {{3, 1, 1}, 32, 2, 128}, y + 0); });
 }
 
 TEST("shared memory starts as NaN") {
