@@ -31,7 +31,8 @@ inline std::vector<Case>& cases() {
 
 /** Defined by each file of cases. */
 void add_warp_cases();
-void add_hopper_cases();
+void add_copy_cases();
+void add_product_cases();
 
 /** Reproducible words (splitmix64). */
 inline uint32_t word(uint64_t index) {

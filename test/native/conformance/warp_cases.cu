@@ -107,6 +107,14 @@ std::vector<float> hard_floats(size_t count) {
   return x;
 }
 
+/** Results that are exact on both sides: zero, infinity, one; no subnormal, which the GPU takes for zero. */
+std::vector<float> extreme_floats() {
+  const float inf = INFINITY;
+  std::vector<float> x{-inf, inf, 0.0f, -0.0f, -300.0f, 300.0f};
+  x.resize(32, -inf);
+  return x;
+}
+
 std::vector<float> moderate_floats(size_t count) {
   std::vector<float> x;
   for (size_t i = 0; i < count; i++) x.push_back((static_cast<float>(word(i) % 200001) - 100000.0f) / 5000.0f + 1e-3f);
@@ -142,6 +150,8 @@ void add_warp_cases() {
   add("exp2_fast", 5e-7, 128, wide, moderate_floats(128), math_kernel<0>);
   add("log2_fast", 1e-5, 128, wide, moderate_floats(128), math_kernel<1>);
   add("reciprocal_fast", 5e-7, 128, wide, moderate_floats(128), math_kernel<2>);
+  add("exp2_fast, extremes", 0, 32, kWarpShape, extreme_floats(), math_kernel<0>);
+  add("reciprocal_fast, extremes", 0, 32, kWarpShape, std::vector<float>(32, INFINITY), math_kernel<2>);
   cases().push_back(
       {"shuffles and votes", 80, 0, [](Stream& s) { return collect(s, 256, shuffle_kernel, kWarpShape); }});
   cases().push_back({"block sums", 80, 0, [=](Stream& s) { return collect(s, 128, sums_kernel, wide); }});

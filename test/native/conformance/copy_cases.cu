@@ -1,8 +1,5 @@
-#include "native/cuda/ptx/mma.h"
 #include "native/cuda/ptx/turn.h"
-#include "native/cuda/ptx/wgmma.h"
-#include "native/cuda/tensor_map.h"
-#include "test/native/conformance/case.h"
+#include "test/native/conformance/box.h"
 
 namespace conformance {
 
@@ -101,6 +98,33 @@ __global__ void turn_kernel(int* counter, uint32_t* out) {
   pass_turn(counter, turn);
 }
 
+struct TurnShared {
+  float terms[128];
+};
+
+/** Blocks add to the same numbers in turns, and the order shows in the bits. There are more blocks than a GPU holds at
+ * a time: those that run must be those that begin. */
+__global__ void add_in_turns_kernel(float* sums, int* counter, uint32_t* out) {
+  auto& s = shared_memory<TurnShared>();
+  const int turn = static_cast<int>(blockIdx.x), first = static_cast<int>(threadIdx.x) * 4;
+  Vector<float, 4> terms;
+  for (int i = 0; i < 4; i++)
+    terms[i] = static_cast<float>((turn % 2 == 0 ? 1 : -1) * (1 + (turn * 37 + (first + i) * 11) % 101)) / 7.0f;
+  store_for_async(s.terms + first, terms);
+  fence_proxy_async();
+  sync_warp();
+  if (threadIdx.x != 0) return;
+  wait_for_turn(counter, turn);
+  if (turn == 0)
+    bulk_store(sums, s.terms, sizeof s.terms);
+  else
+    bulk_store_add(sums, s.terms, sizeof s.terms);
+  bulk_commit();
+  bulk_wait<0>();
+  pass_turn(counter, turn);
+  out[turn] = 1;
+}
+
 struct AddShared {
   float box[32 * 8];
 };
@@ -119,16 +143,6 @@ __global__ void add_box_kernel(const __grid_constant__ TensorMap to, uint32_t* o
     bulk_wait_read<0>();
     out[0] = 1;
   }
-}
-
-__global__ void store_matrix_kernel(const uint32_t* x, uint32_t* out) {
-  auto& shared = shared_memory<uint32_t[256]>();
-  const int lane = lane_index();
-  const uint32_t r[4] = {x[lane], x[32 + lane], x[64 + lane], x[96 + lane]};
-  store_matrix_x4(shared + lane * 4, r);
-  store_matrix_x4_transposed(shared + 128 + lane * 4, r);
-  sync_warp();
-  for (int i = 0; i < 8; i++) out[i * 32 + lane] = shared[i * 32 + lane];
 }
 
 struct ClusterShared {
@@ -162,73 +176,28 @@ __global__ void cluster_kernel(const __grid_constant__ TensorMap map, uint32_t* 
   cluster_sync();
 }
 
-template <int N>
-struct ProductShared {
-  static constexpr int kPanels = (N + 63) / 64;
-  Bf16 a[64 * 64];
-  Bf16 b[kPanels * 64 * 64];
+struct HalvesShared {
+  Bf16 tile[64 * 16];
   uint64_t full;
 };
 
-/** D [64, N] = A [64, 64] B [64, N]: two K-steps of 16 from shared memory, then, A from registers, a third. */
-template <int N, int AMn, int BMn>
-__global__ void __launch_bounds__(128, 1)
-    product_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, uint32_t* out) {
-  auto& s = shared_memory<ProductShared<N>>();
-  const auto thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) {
+/** Each block multicasts half of a tile to both; the other's half may come before this block expects it. */
+__global__ void halves_kernel(const __grid_constant__ TensorMap map, uint32_t* out) {
+  auto& s = shared_memory<HalvesShared>();
+  const uint32_t rank = cluster_rank();
+  if (threadIdx.x == 0) {
     mbarrier_init(&s.full, 1);
     mbarrier_init_fence();
-    mbarrier_arrive_expect(&s.full, (1 + s.kPanels) * 64 * 64 * 2);
-    tma_load_2d(s.a, a, &s.full, 0, 0);
-    for (int panel = 0; panel < s.kPanels; panel++)
-      tma_load_2d(s.b + panel * 64 * 64, b, &s.full, BMn ? panel * 64 : 0, BMn ? 0 : panel * 64);
   }
-  sync_threads();
+  cluster_sync();
+  if (threadIdx.x == 0) {
+    tma_load_2d_multicast(s.tile + rank * 64 * 8, map, &s.full, 0, static_cast<int>(rank) * 8, 3);
+    mbarrier_arrive_expect(&s.full, sizeof s.tile);
+  }
   mbarrier_wait(&s.full, 0);
-  float d[N / 2];
-  const uint32_t a0 = shared_address(s.a), b0 = shared_address(s.b);
-  const auto pair = static_cast<uint32_t>(0x3F803F80 + (thread % 4) * 0x00800000);  // 1 and 1, 2, 4, 8
-  const uint32_t fragment[4] = {pair, pair, pair, pair};
-  wgmma_fence();  // after the fragment was written: its registers enter the last product
-  UNROLL
-  for (uint32_t i = 0; i < 2; i++) {
-    const uint64_t left = AMn ? matrix_descriptor(a0 + i * 2048, 8192, 1024) : matrix_descriptor(a0 + i * 32, 16, 1024);
-    const uint64_t right =
-        BMn ? matrix_descriptor(b0 + i * 2048, 8192, 1024) : matrix_descriptor(b0 + i * 32, 16, 1024);
-    Wgmma<N, AMn, BMn>::shared(d, left, right, i > 0);
-  }
-  Wgmma<N, 0, BMn>::registers(
-      d, fragment, BMn ? matrix_descriptor(b0 + 2 * 2048, 8192, 1024) : matrix_descriptor(b0 + 2 * 32, 16, 1024), 1);
-  wgmma_commit();
-  wgmma_wait<0>();
-  UNROLL
-  for (int i = 0; i < N / 2; i++) out[i * 128 + thread] = bits_of_float(d[i]);
-}
-
-/** Registers move from one warpgroup to another and the block goes on. */
-__global__ void __launch_bounds__(384, 1) registers_kernel(uint32_t* out) {
-  if (threadIdx.x < 128) {
-    release_registers<40>();
-    out[threadIdx.x] = 1;
-  } else {
-    claim_registers<232>();
-    out[threadIdx.x] = 2;
-  }
-}
-
-TensorMap map_of(const void* base, uint64_t inner, uint64_t outer, uint32_t columns, uint32_t rows, BoxSwizzle swizzle,
-                 uint32_t element_bytes = 2) {
-  TensorBox box;
-  box.base = base;
-  box.size[0] = inner;
-  box.size[1] = outer;
-  box.stride[1] = inner * element_bytes;
-  box.box[0] = columns;
-  box.box[1] = rows;
-  box.element_bytes = element_bytes;
-  box.swizzle = swizzle;
-  return make_tensor_map(box);
+  for (uint32_t i = threadIdx.x; i < 1024; i += 32) out[rank * 1024 + i] = s.tile[i].bits;
+  sync_warp();
+  cluster_sync();
 }
 
 std::vector<uint16_t> numbered(size_t count) {
@@ -253,17 +222,18 @@ void add_box_cases() {
                           {"32 bytes", BoxSwizzle::B32, 16},
                           {"64 bytes", BoxSwizzle::B64, 32},
                           {"128 bytes", BoxSwizzle::B128, 64}})
-    for (int y : {0, 24, -3}) {
-      const std::string name = std::string("swizzle ") + kind.name + ", row " + std::to_string(y);
-      const int x = y == 24 ? 40 : 0;
+    // Inside, over each edge, and boxes with nothing inside: all their bytes must come too.
+    for (const auto& [x, y] : {std::pair{0, 0}, {40, 24}, {0, -3}, {0, 64}, {128, 0}}) {
+      const std::string name =
+          std::string("swizzle ") + kind.name + ", row " + std::to_string(y) + ", column " + std::to_string(x);
       const uint32_t bytes = kind.columns * 32 * 2;
-      cases().push_back({"TMA load, " + name, 90, 0, [=](Stream& stream) {
+      cases().push_back({"TMA load, " + name, 90, 0, [=, x = x, y = y](Stream& stream) {
                            const OnDevice<uint16_t> t(stream, numbered(72 * 40));
                            return collect(stream, bytes / 2, load_box_kernel, {{1, 1, 1}, 32, 1, sizeof(BoxShared)},
                                           map_of(t.data(), 72, 40, kind.columns, 32, kind.swizzle), x, y, bytes);
                          }});
       cases().push_back(
-          {"TMA store, " + name, 90, 0, [=](Stream& stream) {
+          {"TMA store, " + name, 90, 0, [=, x = x, y = y](Stream& stream) {
              const OnDevice<uint16_t> t(stream, numbered(72 * 40)), to(stream, std::vector<uint16_t>(72 * 40, 0x4242));
              const auto map = [&](const void* base) { return map_of(base, 72, 40, kind.columns, 32, kind.swizzle); };
              collect(stream, 1, store_box_kernel, {{1, 1, 1}, 32, 1, sizeof(BoxShared)}, map(t.data()), map(to.data()),
@@ -280,7 +250,7 @@ void add_box_cases() {
 }
 
 void add_bulk_cases() {
-  for (int row : {0, 8, 16})
+  for (int row : {0, 8, 16, 32})
     for (int out : {0, 1})  // what came, and what was stored
       cases().push_back(
           {"TMA, four axes, row " + std::to_string(row) + (out == 0 ? ", load" : ", store"), 90, 0,
@@ -319,49 +289,37 @@ void add_bulk_cases() {
                        const OnDevice<int> counter(stream, std::vector<int>(1, 0));
                        return collect(stream, 8, turn_kernel, {{8, 1, 1}, 32, 1, 0}, counter.data());
                      }});
-}
-
-template <int N, int AMn, int BMn>
-void add_product() {
-  const std::string name =
-      "wgmma n" + std::to_string(N) + (AMn ? ", A MN-major" : ", A K-major") + (BMn ? ", B MN-major" : ", B K-major");
   cases().push_back(
-      {name, 90, 0, [](Stream& stream) {
-         const OnDevice<uint16_t> a(stream, small_integers(64 * 64, 5)), b(stream, small_integers(N * 64, 6));
-         const TensorMap right = map_of(b.data(), BMn ? N : 64, BMn ? 64 : N, 64, 64, BoxSwizzle::B128);
-         return collect(stream, N / 2 * 128, product_kernel<N, AMn, BMn>, {{1, 1, 1}, 128, 1, sizeof(ProductShared<N>)},
-                        map_of(a.data(), 64, 64, 64, 64, BoxSwizzle::B128), right);
+      {"bulk additions in turns, more blocks than run at a time", 90, 0, [](Stream& stream) {
+         constexpr unsigned kBlocks = 300;
+         constexpr size_t kAlone = 200 * 1024;  // of shared memory: one block a multiprocessor
+         const OnDevice<int> counter(stream, std::vector<int>(1, 0));
+         const OnDevice<float> sums(stream, std::vector<float>(128, 0.0f));
+         collect(stream, kBlocks, add_in_turns_kernel, {{kBlocks, 1, 1}, 32, 1, kAlone}, sums.data(), counter.data());
+         return as_words(stream, sums.data(), 128 * 4);
        }});
 }
 
-}  // namespace
-
-void add_hopper_cases() {
-  add_box_cases();
-  add_bulk_cases();
-  add_product<48, 0, 1>();
-  add_product<48, 0, 0>();
-  add_product<64, 0, 0>();
-  add_product<128, 0, 1>();
-  add_product<128, 1, 0>();
-  add_product<192, 0, 1>();
-  add_product<256, 0, 0>();
-  add_product<256, 1, 1>();
-  cases().push_back({"stmatrix", 90, 0, [](Stream& stream) {
-                       std::vector<uint32_t> input;
-                       for (uint64_t i = 0; i < 128; i++) input.push_back(word(i));
-                       const OnDevice<uint32_t> x(stream, input);
-                       return collect(stream, 256, store_matrix_kernel, {{1, 1, 1}, 32, 1, 1024},
-                                      static_cast<const uint32_t*>(x.data()));
-                     }});
+void add_cluster_cases() {
   cases().push_back({"clusters: multicast, remote arrival, mapped memory", 90, 0, [](Stream& stream) {
                        const OnDevice<uint16_t> t(stream, numbered(64 * 8));
                        return collect(stream, 2 * 513, cluster_kernel, {{2, 1, 1}, 32, 2, sizeof(ClusterShared)},
                                       map_of(t.data(), 64, 8, 64, 8, BoxSwizzle::B128));
                      }});
-  cases().push_back({"setmaxnreg", 90, 0, [](Stream& s) {
-                       return collect(s, 384, registers_kernel, {{1, 1, 1}, 384, 1, 0});
+  cases().push_back({"clusters: each block multicasts half", 90, 0, [](Stream& stream) {
+                       const OnDevice<uint16_t> t(stream, numbered(64 * 16));
+                       return collect(stream, 2 * 1024, halves_kernel, {{2, 1, 1}, 32, 2, sizeof(HalvesShared)},
+                                      map_of(t.data(), 64, 16, 64, 8, BoxSwizzle::B128));
                      }});
+}
+
+}  // namespace
+
+/** TMA, bulk copies, turns, clusters. */
+void add_copy_cases() {
+  add_box_cases();
+  add_bulk_cases();
+  add_cluster_cases();
 }
 
 }  // namespace conformance
