@@ -48,11 +48,20 @@ template <class... P>
   throw Failure(out.str());
 }
 
-inline int run(const char* filter) {
+/** Arguments: a part of the names wanted; or --list; or --from INDEX, the tests behind one that ended the program. */
+inline int run(int argc, char** argv) {
+  const std::string first = argc > 1 ? argv[1] : "", filter = first.rfind("--", 0) == 0 ? "" : first;
+  if (first == "--list") {
+    for (const auto& c : cases()) std::printf("%s\n", c.name);
+    return 0;
+  }
+  size_t index = first == "--from" && argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 0;
   int bad = 0, ran = 0;
   std::printf("seed %llu (repeat with THALWEG_TEST_SEED)\n", static_cast<unsigned long long>(seed()));
-  for (auto& c : cases()) {
-    if (filter && std::string(c.name).find(filter) == std::string::npos) continue;
+  std::fflush(stdout);
+  for (; index < cases().size(); index++) {
+    const Case& c = cases()[index];
+    if (std::string(c.name).find(filter) == std::string::npos) continue;
     ran++;
     try {
       c.body();
@@ -80,4 +89,4 @@ inline int run(const char* filter) {
     if (!(condition)) check::failed(__FILE__, __LINE__, "CHECK(" #condition ") " __VA_OPT__(, ) __VA_ARGS__); \
   } while (0)
 #define TEST_MAIN() \
-  int main(int argc, char** argv) { return check::run(argc > 1 ? argv[1] : nullptr); }
+  int main(int argc, char** argv) { return check::run(argc, argv); }

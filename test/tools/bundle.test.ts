@@ -33,7 +33,7 @@ function standIns(): { build: string; node: string } {
   const device = `{"device":"simt","name":"stand-in","driver":"none"}`;
   script(join(build, "kernel_bench"), `echo '${device}'`);
   script(join(build, "conformance_host"), `echo '${device}'; echo '{"name":"shuffle","tolerance":0,"words":[1,2]}'`);
-  script(join(build, "cuda_good_test"), "echo 'tests: 3 passed, 0 failed'");
+  script(join(build, "cuda_good_test"), "for i in 1 2 3; do echo \"ok   $i\"; done; echo 'tests: 3 passed, 0 failed'");
   script(join(build, "Release/thalweg_simt_addon.node"), "");
   script(join(folder, "node"), `exec ${process.execPath} "$@"`);
   return { build, node: join(folder, "node") };

@@ -6,9 +6,9 @@ import test from "ava";
 
 const root = join(import.meta.dirname, "../..");
 const tool = (name: string) => import(join(root, "tools/gpu", name)); // plain JavaScript: they run without a build
-const { compareAll, compareCase, ptxHash, readCases } = await tool("conformance.mjs");
+const { allCases, compareAll, compareCase, ptxHash } = await tool("conformance.mjs");
 const { Budget, readJson, runPart } = await tool("suite/results.mjs");
-const { jsonLines, testSummary } = await tool("suite/execute.mjs");
+const { allTests, jsonLines, testSummary } = await tool("suite/execute.mjs");
 const { suiteTable } = await tool("suite/table.mjs");
 
 const folder = mkdtempSync(join(tmpdir(), "thalweg-suite-"));
@@ -22,9 +22,9 @@ test("a device that says what the machine says conforms", (t) => {
   const text = [{ device: "simt", name: "host" }, exact, rounded, { name: "wgmma", skipped: "needs 90" }]
     .map((line) => JSON.stringify(line))
     .join("\n");
-  const host = readCases(text);
-  t.is(host.device.name, "host");
-  const results = compareAll(host, readCases(text));
+  const whole = () => allCases(() => ({ status: 0, out: text, err: "" }));
+  t.is(whole().device.name, "host");
+  const results = compareAll(whole(), whole());
   t.deepEqual(
     results.map((r: { ok: boolean }) => r.ok),
     [true, true, true],
@@ -36,7 +36,7 @@ test("one changed word fails its case by name and place, and no other", (t) => {
   const host = { cases: [exact, rounded] };
   const results = compareAll(host, { cases: [{ ...exact, words: [1, 2, 7] }, rounded] });
   t.like(results[0], { name: "shuffle", ok: false });
-  t.regex(results[0].detail, /word 2 is 0x7/);
+  t.regex(results[0].detail, /1 of 3 words differ: word 2 is 0x7/);
   t.true(results[1].ok);
 });
 
@@ -101,6 +101,63 @@ test("a test program's failing lines are kept; a crash has no summary", (t) => {
   t.deepEqual(testSummary(text), { passed: 1, failed: 1, seed: "7", failures: ["FAIL two\n     x.cpp:3: wrong"] });
   t.is(testSummary("seed 7\nok   one\n"), null);
   t.deepEqual(jsonLines('{"a":1}\nnoise\n{"b":'), [{ a: 1 }]);
+});
+
+/** A program of four cases or tests as these are printed; `ending` says how one of them ends it. */
+function program(lines: string[], endings: Record<number, { status: number | string; tail?: string; skip?: boolean }>) {
+  const begun: string[][] = [];
+  return {
+    begun,
+    run: (args: string[]) => {
+      begun.push(args);
+      if (args[0] === "--list") return { status: 0, out: "one\ntwo\nthree\nfour\n", err: "" };
+      let out = `${lines[0]}\n`;
+      for (let i = args[0] === "--from" ? Number(args[1]) : 0; i + 1 < lines.length; i++) {
+        const end = endings[i];
+        if (!end?.skip) out += `${lines[i + 1]}\n`;
+        if (end) return { status: end.status, out: out + (end.tail ?? ""), err: "said last" };
+      }
+      return { status: 0, out: `${out}tests: 4 passed, 0 failed\n`, err: "" };
+    },
+  };
+}
+
+test("the conformance cases behind one that hangs or breaks the device are run", (t) => {
+  const line = (name: string, rest: object) => JSON.stringify({ name, ...rest });
+  const lines = [
+    JSON.stringify({ device: "cuda" }),
+    line("one", { words: [1] }),
+    line("two", {}),
+    line("three", { error: "CUDA_ERROR" }),
+    line("four", { words: [4] }),
+  ];
+  const { run, begun } = program(lines, {
+    1: { status: "timeout", tail: '{"name":"two",', skip: true },
+    2: { status: 3 },
+  });
+  const { cases } = allCases(run);
+  t.deepEqual(begun, [[], ["--from", "2"], ["--from", "3"]]);
+  t.deepEqual(
+    cases.map((c: { name: string }) => c.name),
+    ["one", "two", "three", "four"],
+  );
+  t.regex(cases[1].error, /ended at its time limit: said last/);
+  t.throws(() => allCases(() => ({ status: 1, out: "", err: "no driver" })), { message: /no driver/ });
+});
+
+test("the tests behind one that hangs, crashes or breaks the device are run, with the seed of the first", (t) => {
+  const lines = ["seed 9 (repeat ..)", "ok   one", "", "FAIL three\n     cudaErrorIllegalAddress (..)", "ok   four"];
+  const { run, begun } = program(lines, { 1: { status: "timeout", skip: true } });
+  const seeds: object[] = [];
+  const summary = allTests((args: string[], env: object) => {
+    seeds.push(env);
+    return run(args);
+  });
+  t.like(summary, { passed: 2, failed: 2, seed: "9" });
+  t.regex(summary.failures[0], /FAIL two\n.*time limit/);
+  t.regex(summary.failures[1], /FAIL three\n.*IllegalAddress/);
+  t.deepEqual(begun, [[], ["--list"], ["--from", "2"], ["--from", "3"]]);
+  t.deepEqual(seeds.at(-1), { THALWEG_TEST_SEED: "9" });
 });
 
 test("the page gives shares of copy bandwidth and ratios to PyTorch's best backend", (t) => {

@@ -1,4 +1,7 @@
 #pragma once
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -21,6 +24,46 @@ inline bool on_gpu() {
 #else
   return false;
 #endif
+}
+
+/** On a GPU ends the program, saying what was run, when it has not ended after 20 seconds: a kernel that hangs. The
+ * SIMT machine sees a deadlock itself. */
+class Watch {
+ public:
+  explicit Watch(const std::string& what) {
+    if (!on_gpu()) return;
+    report() = "a kernel never ended: " + what + "\n";
+    std::signal(SIGALRM, [](int) {
+      if (write(STDERR_FILENO, report().data(), report().size()) >= 0) _exit(3);
+      _exit(4);
+    });
+    alarm(20);
+  }
+  ~Watch() {
+    if (on_gpu()) alarm(0);
+  }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+ private:
+  static std::string& report() {
+    static std::string text;
+    return text;
+  }
+};
+
+/** An op with the shapes of its operands and its attributes. */
+inline std::string describe(const char* op, const std::vector<Tensor>& operands,
+                            const std::vector<double>& attributes) {
+  std::ostringstream text;
+  text << op;
+  for (const Tensor& t : operands) {
+    text << " " << (t.present() ? dtype_name(t.dtype) : "absent");
+    for (int i = 0; i < t.rank; i++) text << (i == 0 ? "[" : " ") << t.shape[i];
+    if (t.rank > 0) text << "]";
+  }
+  for (double a : attributes) text << " " << a;
+  return text.str();
 }
 
 inline cuda::Target device_target() {
@@ -179,8 +222,11 @@ cuda::Fault run_op(const std::vector<Tensor>& operands, const std::vector<double
   stream.upload(fault, &noted, sizeof noted);
   cuda::Context context{stream, target,        scalars, integers, static_cast<std::byte*>(scratch.tensors()[0].data),
                         fault,  setting.copies};
-  kernel(p, context);
-  stream.synchronize();
+  {
+    const Watch watch(describe(Params::kName, operands, attributes));
+    kernel(p, context);
+    stream.synchronize();
+  }
   device.download();
   scratch.download();
   stream.download(&noted, fault, sizeof noted);

@@ -107,8 +107,11 @@ class Run {
                                       {static_cast<const cuda::bf16*>(on[1].data), ld(1)},
                                       out};
     cuda::Context context{test_stream(), target_, nullptr, nullptr, nullptr, nullptr, nullptr};
-    hopper::launch_product(product, plan_, out, context);
-    test_stream().synchronize();
+    {
+      const Watch watch(describe());
+      hopper::launch_product(product, plan_, out, context);
+      test_stream().synchronize();
+    }
     device.download();
     check_result(c);
     return joined({&c});

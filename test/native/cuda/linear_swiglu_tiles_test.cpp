@@ -44,9 +44,12 @@ class Run {
     const auto& on = device.tensors();
     const Output out{on[2].data, nullptr, nullptr, case_.m, shape_.n, shape_.n, 0, true, true};
     cuda::Context context = context_on(test_stream());
-    launch(Product<cuda::bf16>{forward() ? Form::kForward : Form::kDgrad, shape_, matrix(on[0]), matrix(on[1]), out},
-           context);
-    test_stream().synchronize();
+    {
+      const Watch watch("the product of " + sizes());
+      launch(Product<cuda::bf16>{forward() ? Form::kForward : Form::kDgrad, shape_, matrix(on[0]), matrix(on[1]), out},
+             context);
+      test_stream().synchronize();
+    }
     device.download();
     return behind(between);
   }
@@ -79,14 +82,20 @@ class Run {
     if (variant == 1 && forward()) t.gate_up = nullptr;
     if (variant == 1 && !forward()) t.result = both;
     cuda::Context context = context_on(test_stream());
-    launch(shape_, matrix(on[0]), matrix(on[1]), t, context);
-    test_stream().synchronize();
+    {
+      const Watch watch(std::string(forward() ? "SwiGLU" : "its gradient") + " in the product of " + sizes());
+      launch(shape_, matrix(on[0]), matrix(on[1]), t, context);
+      test_stream().synchronize();
+    }
     device.download();
     if (!forward()) return joined({variant == 0 ? &result : &taken});
     return variant == 0 ? joined({&gate_up, &result}) : joined({&result});
   }
 
  private:
+  std::string sizes() const {
+    return std::to_string(case_.m) + " x " + std::to_string(shape_.n) + " x " + std::to_string(case_.k);
+  }
   static Matrix<cuda::bf16> matrix(const Tensor& t) { return {static_cast<const cuda::bf16*>(t.data), t.shape[1]}; }
   cuda::Context context_on(cuda::Stream& stream) const {
     return {stream, target_, nullptr, nullptr, nullptr, nullptr, nullptr};

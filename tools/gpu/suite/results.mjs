@@ -37,7 +37,9 @@ const sameSubject = (a, b) =>
   ["commit", "ptxHash", "device"].every((key) => JSON.stringify(a?.[key]) === JSON.stringify(b[key]));
 
 /**
- * Runs the jobs of a part, { name, seconds, run(secondsLeft) } with `seconds` an estimate, and writes `path` after each one.
+ * Runs the jobs of a part, { name, seconds, limit, run(secondsLeft) } with `seconds` an estimate and `limit` what it may take
+ * at most (else a minute, or three times the estimate): a kernel that hangs must not take the others' time. Writes `path` after
+ * each one.
  * Jobs that the budget does not allow are named in `left`; a later run with the same subject goes on with those. A failed
  * job is measured again. Returns what was written: { part, ...subject, complete, ok, left, results }.
  */
@@ -56,7 +58,7 @@ export async function runPart({ part, subject, jobs, budget, path, say = () => {
     const start = performance.now();
     let result;
     try {
-      result = await job.run(budget.left());
+      result = await job.run(Math.min(budget.left(), job.limit ?? Math.max(60, 3 * job.seconds)));
     } catch (error) {
       result = { ok: false, error: String(error.message ?? error) };
     }
