@@ -1,5 +1,6 @@
 // Disassembles the CUDA build and asserts the instructions that were meant: tensor cores where there should be, 16-byte
-// accesses in the kernels bound by memory, no local memory anywhere.
+// accesses in the kernels bound by memory, no local memory anywhere, no register of a wgmma under way touched before its wait,
+// none used beyond what setmaxnreg left.
 //   node tools/check-instructions.mjs [--build out/cuda] [--architectures 80,90a] [--cuobjdump PATH]
 // cuobjdump and nvdisasm come with the CUDA toolkit; where there is none, it says so and passes.
 import { spawnSync } from "node:child_process";
@@ -7,6 +8,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { shortName } from "./kernel_names.mjs";
+import { productHazards, releasedRegisters } from "./product_hazards.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -133,6 +135,11 @@ for (const architecture of options.architectures.split(",")) {
       kernels++;
       for (const [what, pattern] of Object.entries(never))
         if (pattern.test(code)) problems.push(`${name} on sm_${architecture} uses ${what}`);
+      for (const line of productHazards(code))
+        problems.push(`${name} on sm_${architecture} touches a product under way: ${line}`);
+      for (const { limit, used } of releasedRegisters(code))
+        if (used > limit)
+          problems.push(`${name} on sm_${architecture} uses ${used} registers where setmaxnreg left ${limit}`);
       for (const rule of rules.filter((r) => r.kernel.test(name))) {
         used.add(rule);
         for (const [what, pattern] of Object.entries(rule.must))
