@@ -48,6 +48,47 @@ test("imports point downward only, in TypeScript", (t) => {
   }
 });
 
+/** A circle in a graph of files, as the files on it in order; null when there is none. */
+function circleOf(imports: ReadonlyMap<string, readonly string[]>): string[] | null {
+  const done = new Set<string>();
+  const path: string[] = [];
+  const visit = (file: string): string[] | null => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file];
+    if (done.has(file)) return null;
+    path.push(file);
+    for (const next of imports.get(file) ?? []) {
+      const circle = visit(next);
+      if (circle) return circle;
+    }
+    path.pop();
+    done.add(file);
+    return null;
+  };
+  for (const file of imports.keys()) {
+    const circle = visit(file);
+    if (circle) return circle;
+  }
+  return null;
+}
+
+test("no circle of imports between modules, those of types included", (t) => {
+  const importsOf = (file: string) =>
+    [...readFileSync(join(root, file), "utf8").matchAll(/\bfrom "(\.[^"]+)"/g)].map(([, target]) =>
+      relative(root, resolve(root, dirname(file), target!)),
+    );
+  t.is(
+    circleOf(new Map(filesUnder("ts", /\.ts$/).map((file) => [file, importsOf(file)])))?.join(" imports "),
+    undefined,
+  );
+  const planted = new Map([
+    ["a", ["b", "c"]],
+    ["b", []],
+    ["c", ["d"]],
+    ["d", ["b", "c"]],
+  ]);
+  t.deepEqual(circleOf(planted), ["c", "d", "c"]);
+});
+
 test("includes point downward only, in C++", (t) => {
   const order = ["base", "ops", "text", "simt", "cpu", "cuda", "engine", "binding"];
   // The engine owns the Backend interface and the backends implement it: and what Programs say may be seen from below.

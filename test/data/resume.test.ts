@@ -4,7 +4,8 @@ import { gzipSync } from "node:zlib";
 import test from "ava";
 import { openDataset } from "../../ts/data/dataset.ts";
 import { Deduplicator } from "../../ts/data/deduplicate.ts";
-import { type PrepareOptions, prepare } from "../../ts/data/prepare.ts";
+import { prepare } from "../../ts/data/prepare.ts";
+import type { PrepareOptions } from "../../ts/data/prepare_job.ts";
 import { BytesTokenizer, type TokenBatch, type Tokenizer } from "../../ts/data/tokenizers/index.ts";
 import { fingerprint, temporaryFolder, writeTree } from "./support.ts";
 

@@ -1,5 +1,5 @@
 import test from "ava";
-import type { PrepareProgress } from "../../ts/data/prepare.ts";
+import type { PrepareProgress } from "../../ts/data/prepare_job.ts";
 import { prepareProgress } from "../../ts/report/prepared.ts";
 
 const MiB = 2 ** 20;

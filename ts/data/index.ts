@@ -12,7 +12,8 @@ export {
 } from "./loader.ts";
 export { type BlockPlace, MixtureOrder, type MixtureSource, type MixtureStage } from "./mixture.ts";
 export { Permutation } from "./order.ts";
-export { type PrepareOptions, type PrepareProgress, type PrepareSummary, prepare } from "./prepare.ts";
+export { prepare } from "./prepare.ts";
+export type { PrepareOptions, PrepareProgress, PrepareSummary } from "./prepare_job.ts";
 export { listFiles, type ReadOptions, readDocuments } from "./readers/index.ts";
 export { mergeDatasets, type ReshapeOptions, splitDataset } from "./reshape.ts";
 export type { DatasetManifest } from "./shards.ts";

@@ -2,71 +2,10 @@ import { mkdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { acquireLock } from "../base/lock.ts";
-import type { ReadReport } from "./documents.ts";
-import { PrepareJob } from "./prepare_job.ts";
-import { listFiles, type ReadOptions } from "./readers/index.ts";
-import { type DatasetManifest, syncFolder } from "./shards.ts";
-import { loadTokenizer, type Tokenizer } from "./tokenizers/index.ts";
-
-export interface PrepareOptions extends ReadOptions {
-  /** Files, folders, globs, `packages:node_modules`, `-` for standard input. */
-  readonly inputs: readonly string[];
-  /** Text for validation of its own; then nothing is split off `inputs`. */
-  readonly validationInputs?: readonly string[];
-  /** Folder to make: train/ and validation/ appear in it together, or not at all. */
-  readonly output: string;
-  /** A spec of `loadTokenizer` or a tokenizer. */
-  readonly tokenizer: string | Tokenizer;
-  /** Share of validation, 0 for none. Default 0.05. */
-  readonly validationFraction?: number;
-  /**
-   * What is kept whole by the split: a document, a group (a package), or "tail": the end of every document is for
-   * validation (for a few long texts). Default: group for packages, document otherwise.
-   */
-  readonly splitBy?: "document" | "group" | "tail";
-  readonly seed?: number;
-  /** Stop after so many documents, or bytes of text. */
-  readonly maxDocuments?: number;
-  readonly maxBytes?: number;
-  /** End each document with <|endoftext|>. Default true. */
-  readonly appendEos?: boolean;
-  /** Tokens of a shard, about. Default 2^27. */
-  readonly shardTokens?: number;
-  /** Replace an existing output. Default false. */
-  readonly overwrite?: boolean;
-  /** Drop what an interrupted run left, instead of going on from there. Default false. */
-  readonly restart?: boolean;
-  /** Seconds between the points that a killed run can be taken up from. Default 15. */
-  readonly commitSeconds?: number;
-  /** Bytes of text encoded at once. Default 4 MiB. */
-  readonly batchBytes?: number;
-  /** Aborting it commits what has been done, so that the same command goes on from there. */
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: PrepareProgress) => void;
-}
-
-export interface PrepareProgress {
-  readonly bytesDone: number;
-  /** 0 when it is not known (standard input). */
-  readonly bytesTotal: number;
-  /** Where this run began: more than 0 when it went on from an interrupted one. */
-  readonly bytesAtStart: number;
-  readonly documents: number;
-  readonly tokens: number;
-  readonly seconds: number;
-  readonly done: boolean;
-}
-
-export interface PrepareSummary {
-  readonly output: string;
-  readonly train: DatasetManifest;
-  /** Null when no validation was asked for. */
-  readonly validation: DatasetManifest | null;
-  readonly report: ReadReport;
-  /** Whether an interrupted run was taken up. */
-  readonly resumed: boolean;
-  readonly seconds: number;
-}
+import { PrepareJob, type PrepareOptions, type PrepareSummary } from "./prepare_job.ts";
+import { listFiles } from "./readers/index.ts";
+import { syncFolder } from "./shards.ts";
+import { loadTokenizer } from "./tokenizers/index.ts";
 
 /**
  * Turns text into token shards: output/train and output/validation, with inputs.jsonl (what was read) and, if there was

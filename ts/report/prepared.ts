@@ -1,5 +1,5 @@
 import { relative } from "node:path";
-import type { PrepareProgress, PrepareSummary } from "../data/prepare.ts";
+import type { PrepareProgress, PrepareSummary } from "../data/prepare_job.ts";
 import { formatBytes, formatCount, formatDuration } from "../train/format.ts";
 import type { ProgressStream } from "../train/progress.ts";
 import { formatTable } from "./table.ts";

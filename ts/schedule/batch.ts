@@ -1,8 +1,7 @@
 import { ConfigError, type ConfigPath, formatPath } from "../config/errors.ts";
 import { type Duration, parseDuration } from "../config/quantities.ts";
 import type { BatchScheduleSpec } from "../config/schedule_schema.ts";
-import { headOf, tailOf } from "./interruptions.ts";
-import type { Segment } from "./segment.ts";
+import { headOf, type Segment, tailOf } from "./segment.ts";
 
 /** Sequences of each step, and what follows from them. Built first: tokens are what other schedules may be measured in. */
 export interface BatchPlan {

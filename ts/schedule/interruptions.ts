@@ -1,25 +1,7 @@
 import { ConfigError, formatPath } from "../config/errors.ts";
 import type { Interruption } from "../config/schedule_schema.ts";
 import { type Budget, type Context, descent, type Layout } from "./pieces.ts";
-import { type Segment, segmentValue } from "./segment.ts";
-
-const laws = ["constant", "half_life", "root_law", "root_law_above", "power_law"];
-
-/** What a segment does before step `at`, as a segment that ends there. */
-export function headOf(segment: Segment, at: number): Segment {
-  const span = laws.includes(segment.curve) ? segment.span : (segment.span ?? segment.end! - segment.start);
-  return segment.end !== null && segment.end <= at ? segment : { ...segment, end: at, span };
-}
-
-/** What a segment does from step `at` on, `later` steps later. */
-export function tailOf(segment: Segment, at: number, later: number): Segment {
-  const passed = Math.max(0, at - segment.start);
-  const span =
-    laws.includes(segment.curve) || passed === 0 ? segment.span : (segment.span ?? segment.end! - segment.start);
-  const skip = passed === 0 ? segment.skip : (segment.skip ?? 0) + passed;
-  const end = segment.end === null ? null : segment.end + later;
-  return { ...segment, start: Math.max(segment.start, at) + later, end, skip, span };
-}
+import { headOf, type Segment, segmentValue, tailOf } from "./segment.ts";
 
 /**
  * Lays a decay into a schedule at a step: everything before stays bit for bit as it was, the decay begins at the value the

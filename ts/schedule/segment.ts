@@ -53,3 +53,22 @@ export function segmentValue(segment: Segment, step: number): number {
   if (t <= 0) return curve === "inverse_levanter" ? curveValue("inverse", from, to, 1 / span, power) : from;
   return t >= span ? to : curveValue(curve, from, to, t / span, power);
 }
+
+/** Curves that no end shapes: a part of one needs no span. */
+const laws = ["constant", "half_life", "root_law", "root_law_above", "power_law"];
+
+/** What a segment does before step `at`, as a segment that ends there. */
+export function headOf(segment: Segment, at: number): Segment {
+  const span = laws.includes(segment.curve) ? segment.span : (segment.span ?? segment.end! - segment.start);
+  return segment.end !== null && segment.end <= at ? segment : { ...segment, end: at, span };
+}
+
+/** What a segment does from step `at` on, `later` steps later. */
+export function tailOf(segment: Segment, at: number, later: number): Segment {
+  const passed = Math.max(0, at - segment.start);
+  const span =
+    laws.includes(segment.curve) || passed === 0 ? segment.span : (segment.span ?? segment.end! - segment.start);
+  const skip = passed === 0 ? segment.skip : (segment.skip ?? 0) + passed;
+  const end = segment.end === null ? null : segment.end + later;
+  return { ...segment, start: Math.max(segment.start, at) + later, end, skip, span };
+}
