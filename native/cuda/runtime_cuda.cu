@@ -2,6 +2,9 @@
 #include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
+#include <mutex>
+#include <unordered_map>
+
 #include "native/base/error.h"
 #include "native/cuda/launch.h"
 #include "native/cuda/tensor_map.h"
@@ -91,6 +94,21 @@ int attribute(cudaDeviceAttr which, int ordinal) {
   int value = 0;
   check(cudaDeviceGetAttribute(&value, which, ordinal), "asking the device");
   return value;
+}
+
+/** Lets a kernel be launched with so much dynamic shared memory: more than 48 KB must be asked for. Never takes back
+ * what was allowed: a graph recorded before may need it. */
+void allow_shared_memory(const void* kernel, size_t bytes) {
+  constexpr size_t kWithoutAsking = 48 * 1024;
+  if (bytes <= kWithoutAsking) return;
+  static std::mutex mutex;
+  static std::unordered_map<const void*, size_t> allowed;
+  const std::lock_guard lock(mutex);
+  size_t& most = allowed[kernel];
+  if (bytes <= most) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "asking for shared memory");
+  most = bytes;
 }
 
 /** cuTensorMapEncodeTiled out of the driver that is there, so nothing links to libcuda. */
@@ -183,11 +201,7 @@ void launch_raw(Stream& stream, const void* kernel, const GridShape& shape, void
     config.attrs = &cluster;
     config.numAttrs = 1;
   }
-  constexpr size_t kWithoutAsking = 48 * 1024;
-  if (shape.shared_bytes > kWithoutAsking)
-    check(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
-        "asking for shared memory");
+  allow_shared_memory(kernel, shape.shared_bytes);
   check(cudaLaunchKernelExC(&config, kernel, arguments), "launching a kernel");
 }
 

@@ -21,3 +21,15 @@ test("the machine prints the same words under any schedule", (t) => {
   t.notRegex(want, /"error"/);
   for (const schedule of [0, 17, 35]) t.is(words(schedule), want, `schedule ${schedule}`);
 });
+
+test("the programs for a GPU go on behind a case or a test that ended them", (t) => {
+  const lines = (name: string, ...args: string[]) =>
+    execFileSync(join(program, "..", name), args, { encoding: "utf8", maxBuffer: 1 << 28 })
+      .trim()
+      .split("\n");
+  const [, ...cases] = lines("conformance_host");
+  t.deepEqual(lines("conformance_host", "--from", "85").slice(1), cases.slice(85));
+  const names = lines("simt_warp_test", "--list");
+  const [, ...results] = lines("simt_warp_test", "--from", String(names.length - 2));
+  t.deepEqual(results, [...names.slice(-2).map((name) => `ok   ${name}`), "tests: 2 passed, 0 failed"]);
+});
