@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
     const Case& each = cases()[index];
     std::printf("{\"name\":\"%s\",", each.name.c_str());
     std::fflush(stdout);  // should the case never end, this tells which it is
-    if (on_gpu) alarm(15);
+    if (on_gpu) alarm(10);
     // The instructions of sm_90a exist on 9.0 only; later architectures have others.
     if (each.capability == 90 ? device.target.capability != 90 : device.target.capability < each.capability) {
       std::printf("\"skipped\":\"needs compute capability %d\"}\n", each.capability);

@@ -26,7 +26,7 @@ inline bool on_gpu() {
 #endif
 }
 
-/** On a GPU ends the program, saying what was run, when it has not ended after 20 seconds: a kernel that hangs. The
+/** On a GPU ends the program, saying what was run, when it has not ended after 10 seconds: a kernel that hangs. The
  * SIMT machine sees a deadlock itself. */
 class Watch {
  public:
@@ -37,7 +37,7 @@ class Watch {
       if (write(STDERR_FILENO, report().data(), report().size()) >= 0) _exit(3);
       _exit(4);
     });
-    alarm(20);
+    alarm(10);
   }
   ~Watch() {
     if (on_gpu()) alarm(0);
