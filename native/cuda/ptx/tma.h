@@ -27,19 +27,6 @@ DEVICE void tma_load_2d(void* shared, const TensorMap& map, uint64_t* barrier, i
 #endif
 }
 
-DEVICE void tma_load_3d(void* shared, const TensorMap& map, uint64_t* barrier, int x, int y, int z) {
-#if defined(__CUDACC__)
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
-          "r"(shared_address(shared)),
-      "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
-      : "memory");
-#else
-  const int32_t at[5] = {x, y, z, 0, 0};
-  simt::tma_load(shared, map, barrier, at, 0);
-#endif
-}
-
 DEVICE void tma_load_4d(void* shared, const TensorMap& map, uint64_t* barrier, int x, int y, int z, int w) {
 #if defined(__CUDACC__)
   asm volatile(
