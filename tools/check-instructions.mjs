@@ -90,6 +90,8 @@ const rules = [
   { kernel: /^classifier_kernel<(bf16, 8|float, 4),/, must: wide },
   { kernel: /^each_kernel<(Add|Copy|Move)Body<.*, (8|4)>$/, must: wide },
   { kernel: /^adamw_table_kernel/, must: wide },
+  { kernel: /^matmul::add_slices(_squares$|<(bf16, 8|float, 4)>)/, must: wide },
+  { kernel: /^units_kernel<.*, true>$/, must: { "16-byte loads": loads } },
 ];
 const never = { "local memory": /\s(LDL|STL)\b/ };
 

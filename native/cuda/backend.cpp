@@ -65,6 +65,7 @@ class CudaModule final : public engine::DeviceModule {
   void attach(std::vector<Program> programs) override {
     uint64_t scratch = scratch_.bytes(), workspace = workspace_.bytes();
     std::vector<WeightTable::Weight> weights;
+    std::optional<NormedTensor> normed;
     for (const auto& program : programs) {
       const bool taken =
           std::any_of(bound_.begin(), bound_.end(), [&](const Bound& b) { return b.program.name == program.name; });
@@ -75,6 +76,7 @@ class CudaModule final : public engine::DeviceModule {
             std::max<uint64_t>(workspace, workspace_bytes(engine::resolve(program, command, base(), 0), target_));
       const auto more = copied_weights(program, layout_, base());
       weights.insert(weights.end(), more.begin(), more.end());
+      if (!normed) normed = normed_tensor(program);
     }
     stream_.synchronize();
     copies_.add(weights);
@@ -82,6 +84,7 @@ class CudaModule final : public engine::DeviceModule {
     try {
       grow(scratch_, scratch, "activations");
       grow(workspace_, workspace, "the workspace of kernels");
+      if (normed) squares_.cover(*normed, persistent_.data());
     } catch (const Error&) {  // what was attached before stays playable
       if (scratch_.bytes() < old_scratch) grow(scratch_, old_scratch, "activations");
       if (workspace_.bytes() < old_workspace) grow(workspace_, old_workspace, "the workspace of kernels");
@@ -90,9 +93,9 @@ class CudaModule final : public engine::DeviceModule {
     }
     for (auto& program : programs) {
       auto rules = index_rules(program);
-      bound_.push_back({std::move(program), std::move(rules), {}, nullptr});
+      bound_.push_back({std::move(program), std::move(rules), {}, {}, {}});
     }
-    rebind();  // scratch, workspace and copies may have moved
+    rebind();  // scratch, workspace and copies may have moved, and what commands write may now be asked for its norm
   }
 
   engine::PlayReport play(const std::vector<engine::PlayEntry>& entries, bool profile, const Cancel& cancel) override {
@@ -102,7 +105,8 @@ class CudaModule final : public engine::DeviceModule {
     const auto start = std::chrono::steady_clock::now();
     for (size_t i = 0; i < entries.size(); i++) {
       cancel.poll();
-      play_entry(entries[i], *programs[i], profile ? &report : nullptr);
+      const bool asked = i + 1 < entries.size() && programs[i + 1]->squares.takes;
+      play_entry(entries[i], *programs[i], asked, profile ? &report : nullptr);
     }
     step_.check_fault(stream_);
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -112,7 +116,7 @@ class CudaModule final : public engine::DeviceModule {
   void write(uint64_t offset, const void* from, uint64_t bytes) override {
     stream_.upload(persistent_.data() + offset, from, bytes);
     stream_.synchronize();
-    copies_.touch(persistent_.data() + offset, bytes);
+    touch(offset, bytes);
   }
 
   void read(uint64_t offset, void* to, uint64_t bytes) override {
@@ -133,7 +137,7 @@ class CudaModule final : public engine::DeviceModule {
   }
 
   void refresh() override {
-    copies_.touch(persistent_.data(), persistent_.bytes());
+    touch(0, persistent_.bytes());
     Context ctx = context();
     copies_.refresh(ctx);
     stream_.synchronize();
@@ -143,11 +147,18 @@ class CudaModule final : public engine::DeviceModule {
   struct Bound {
     Program program;
     std::vector<IndexRule> rules;
+    SquaresUse squares;
     BoundProgram commands;
-    std::unique_ptr<Graph> graph;  // recorded at the first play
+    std::unique_ptr<Graph> graphs[2];  // without squares and with, recorded at their first play
   };
 
   uintptr_t base() const { return reinterpret_cast<uintptr_t>(persistent_.data()); }
+
+  /** Bytes of the persistent arena were written by the host. */
+  void touch(uint64_t offset, uint64_t bytes) {
+    copies_.touch(persistent_.data() + offset, bytes);
+    squares_.touch(persistent_.data() + offset, bytes);
+  }
 
   Context context() const {
     return {stream_, target_, step_.scalars(), step_.integers(), workspace_.data(), step_.fault(), &copies_};
@@ -161,9 +172,10 @@ class CudaModule final : public engine::DeviceModule {
 
   void rebind() {
     for (auto& bound : bound_) {
-      bound.graph.reset();
-      bound.commands =
-          bind_program(bound.program, base(), reinterpret_cast<uintptr_t>(scratch_.data()), copies_, stream_);
+      for (auto& graph : bound.graphs) graph.reset();
+      bound.squares = squares_use(bound.program, squares_.tensor());
+      bound.commands = bind_program(bound.program, base(), reinterpret_cast<uintptr_t>(scratch_.data()), copies_,
+                                    bound.squares, stream_);
     }
   }
 
@@ -189,21 +201,24 @@ class CudaModule final : public engine::DeviceModule {
     }
   }
 
-  void play_entry(const engine::PlayEntry& entry, Bound& bound, engine::PlayReport* report) {
+  /** `asked`: the next entry takes the norm of the gradients. */
+  void play_entry(const engine::PlayEntry& entry, Bound& bound, bool asked, engine::PlayReport* report) {
     for (const auto& input : entry.inputs) {
       const engine::TensorRef& t = layout_.at(input.tensor);
       stream_.upload(persistent_.data() + t.offset, input.data.data(), input.data.size());
-      copies_.touch(persistent_.data() + t.offset, input.data.size());
+      touch(t.offset, input.data.size());
     }
     step_.write(stream_, entry.step);
     Context ctx = context();
     copies_.refresh(ctx);
+    ctx.squares = squares_.view_for(bound.squares, asked, stream_);
     if (report != nullptr) {
       play_timed(bound, ctx, *report);
       return;
     }
-    if (!bound.graph) bound.graph = record(bound, ctx);
-    stream_.replay(*bound.graph);
+    auto& graph = bound.graphs[ctx.squares != nullptr ? 1 : 0];
+    if (!graph) graph = record(bound, ctx);
+    stream_.replay(*graph);
   }
 
   std::unique_ptr<Graph> record(const Bound& bound, Context& ctx) {
@@ -222,7 +237,9 @@ class CudaModule final : public engine::DeviceModule {
 
   static void enqueue(const Bound& bound, const BoundCommand& command, Context& ctx) {
     try {
-      command.enqueue(ctx);
+      Context own = ctx;
+      if (!command.squares) own.squares = nullptr;
+      command.enqueue(own);
     } catch (const Error& e) {
       throw Error(e.code(), "program " + bound.program.name + ", command " + command.op + " (" + command.label +
                                 "): " + e.what());
@@ -251,6 +268,7 @@ class CudaModule final : public engine::DeviceModule {
   DeviceMemory workspace_;
   StepMemory step_;
   WeightTable copies_;
+  SquaresTable squares_;
   std::vector<Bound> bound_;
 };
 
@@ -341,7 +359,9 @@ engine::MemoryPlan plan_memory(const Layout& layout, const std::vector<Program>&
   const Target target = select_device(ordinal).target;
   engine::MemoryPlan plan;
   std::vector<WeightTable::Weight> seen;
+  std::optional<NormedTensor> normed;
   for (const auto& program : programs) {
+    if (!normed) normed = normed_tensor(program);
     plan.scratch_bytes = std::max(plan.scratch_bytes, program.scratch_bytes);
     for (const auto& command : program.commands)
       plan.workspace_bytes =
@@ -352,6 +372,7 @@ engine::MemoryPlan plan_memory(const Layout& layout, const std::vector<Program>&
       plan.packed_bytes += WeightTable::copy_bytes(weight.n);
     }
   }
+  if (normed) plan.workspace_bytes += SquaresTable::bytes(normed->n);
   return plan;
 }
 

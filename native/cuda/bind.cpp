@@ -58,7 +58,7 @@ BoundCommand bind_command(const ops::Command& command) {
 }
 
 BoundProgram bind_program(const engine::Program& program, uintptr_t persistent, uintptr_t scratch,
-                          const WeightTable& copies, Stream& stream) {
+                          const WeightTable& copies, const SquaresUse& squares, Stream& stream) {
   BoundProgram bound;
   for (size_t i = 0; i < program.commands.size(); i++) {
     const engine::ProgramCommand& source = program.commands[i];
@@ -76,6 +76,7 @@ BoundProgram bind_program(const engine::Program& program, uintptr_t persistent, 
       continue;
     }
     BoundCommand item = bind_command(command);
+    item.squares = squares.commands[i];
     const int written = engine::written_operand(command.op);
     if (written >= 0 && program.tensors[static_cast<size_t>(source.operands[static_cast<size_t>(written)])].space ==
                             engine::Space::Persistent) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "native/cuda/gradient_squares.h"
 #include "native/cuda/weight_copies.h"
 #include "native/engine/program.h"
 
@@ -13,6 +14,7 @@ struct BoundCommand {
   std::function<void(Context&)> enqueue;
   std::string op;
   std::string label;
+  bool squares = false;  // may see Context::squares
 };
 
 /** Values of a persistent tensor that kernels use as indices: checked on the host before a step that brings them. */
@@ -33,7 +35,7 @@ struct BoundProgram {
 };
 
 BoundProgram bind_program(const engine::Program& program, uintptr_t persistent, uintptr_t scratch,
-                          const WeightTable& copies, Stream& stream);
+                          const WeightTable& copies, const SquaresUse& squares, Stream& stream);
 
 /** One command, bound alone. */
 BoundCommand bind_command(const ops::Command& command);

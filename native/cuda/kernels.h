@@ -21,6 +21,16 @@ struct alignas(16) Fault {  // written by one 16-byte store, so that two do not 
   int32_t kind, row, value, limit;
 };
 
+/**
+ * The tensor whose norm gradNorm takes, and for each of its units (kernels/gradient_units.h) the sum of its squares
+ * where a kernel that wrote them made it too; what is not >= 0 is unknown. Device memory, kept by the backend.
+ */
+struct GradientSquares {
+  const float* grads;
+  int64_t n;
+  double* units;
+};
+
 /** What a launcher gets besides its operands. Pointers are device memory. */
 struct Context {
   Stream& stream;
@@ -30,6 +40,7 @@ struct Context {
   std::byte* workspace;        // <op>_workspace(params, target) bytes, 256-byte aligned, contents undefined
   Fault* fault;                // kernels that index by values write it (any one of several) instead of reading outside
   const WeightCopies* copies;  // may be null
+  const GradientSquares* squares = nullptr;  // for gradNorm, and for who writes gradients that stay as they are
 };
 
 /** Every op has name(params, ctx), which only enqueues, and name_workspace(params, target), a pure function. */

@@ -72,7 +72,7 @@ struct OpCall {
 };
 
 struct MemoryPlan {
-  uint64_t workspace_bytes = 0;  // what the greediest command needs besides its operands
+  uint64_t workspace_bytes = 0;  // what the greediest command needs besides its operands, and tables of the backend
   uint64_t packed_bytes = 0;     // copies of the weights in the layout of the kernels
   uint64_t scratch_bytes = 0;    // the greediest Program's activations
 };

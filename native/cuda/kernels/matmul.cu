@@ -2,6 +2,7 @@
 #include "native/cuda/kernels/hopper_matmul.h"
 #include "native/cuda/kernels/matmul_fma.cuh"
 #include "native/cuda/kernels/matmul_mma.cuh"
+#include "native/cuda/kernels/matmul_slices.cuh"
 #include "native/cuda/kernels/matmul_sources.cuh"
 
 /**
@@ -77,6 +78,32 @@ void launch_add_slices(const float* slices, int64_t ld, int splits, const Output
   launch(ctx.stream, add_slices<T, N>, grid, slices, ld, splits, out);
 }
 
+/** Where in the tensor of ctx.squares C begins, if its squares are to be made; else -1. */
+int64_t place_in_squares(const Output& out, int64_t ld, int splits, const Context& ctx) {
+  const GradientSquares* squares = ctx.squares;
+  if (squares == nullptr || out.half || !out.vectors || ld != out.columns || !is_aligned(squares->grads, 16)) return -1;
+  const auto from = reinterpret_cast<uintptr_t>(squares->grads), at = reinterpret_cast<uintptr_t>(out.c);
+  const int64_t begin = static_cast<int64_t>((at - from) / sizeof(float)), size = out.m * out.columns;
+  return at >= from && begin + size <= squares->n && squares_pay(begin, size, splits, ctx.target) ? begin : -1;
+}
+
+void launch_add_slices_squares(const float* slices, int splits, const Output& out, int64_t begin, Context& ctx) {
+  const UnitRange units = units_of(begin, out.m * out.columns);
+  const GridShape grid{{static_cast<unsigned>(units.count), 1, 1}, kUnitThreads, 1, sizeof(double) * kUnitThreads};
+  launch(ctx.stream, add_slices_squares, grid, slices, splits, out, begin - units.first * kUnit,
+         ctx.squares->units + units.first);
+}
+
+void add_up(const float* slices, int64_t ld, int splits, const Output& out, Context& ctx) {
+  if (out.half)
+    return out.vectors ? launch_add_slices<bf16, 8>(slices, ld, splits, out, ctx)
+                       : launch_add_slices<bf16, 1>(slices, ld, splits, out, ctx);
+  const int64_t begin = place_in_squares(out, ld, splits, ctx);
+  if (begin >= 0) return launch_add_slices_squares(slices, splits, out, begin, ctx);
+  out.vectors ? launch_add_slices<float, 4>(slices, ld, splits, out, ctx)
+              : launch_add_slices<float, 1>(slices, ld, splits, out, ctx);
+}
+
 /** By the plan of either table. */
 template <class E, class PlanOf>
 void run(const Product<E>& p, const PlanOf& plan, Pieces& pieces, Context& ctx) {
@@ -84,12 +111,7 @@ void run(const Product<E>& p, const PlanOf& plan, Pieces& pieces, Context& ctx) 
   const int64_t ld = slice_columns(p.shape);
   auto* slices = reinterpret_cast<float*>(ctx.workspace + pieces.take(slice_bytes(p.shape, plan.splits)));
   launch_product(p, plan, {slices, nullptr, nullptr, p.shape.m, ld, ld, p.shape.m * ld, false, true}, ctx);
-  if (p.out.half)
-    p.out.vectors ? launch_add_slices<bf16, 8>(slices, ld, plan.splits, p.out, ctx)
-                  : launch_add_slices<bf16, 1>(slices, ld, plan.splits, p.out, ctx);
-  else
-    p.out.vectors ? launch_add_slices<float, 4>(slices, ld, plan.splits, p.out, ctx)
-                  : launch_add_slices<float, 1>(slices, ld, plan.splits, p.out, ctx);
+  add_up(slices, ld, plan.splits, p.out, ctx);
 }
 
 /** What an op is, whatever the precision. */

@@ -44,37 +44,17 @@ DEVICE Vector<T, N> load_addend(const Output& out, int64_t row, int64_t column) 
   return load<N>(static_cast<const T*>(out.addend) + row * out.ld + column);
 }
 
-/** `addend`: zero where nothing is to be added. */
+/** `addend`: zero where nothing is to be added. Returns what was stored. */
 template <class T, int N>
-DEVICE void store_sums(const Output& out, int64_t split, int64_t row, int64_t column, const Floats<N>& sums,
-                       const Vector<T, N>& addend) {
+DEVICE Vector<T, N> store_sums(const Output& out, int64_t split, int64_t row, int64_t column, const Floats<N>& sums,
+                               const Vector<T, N>& addend) {
   T* to = static_cast<T*>(out.c) + split * out.slice + row * out.ld + column;
   Floats<N> total;
   UNROLL
   for (int i = 0; i < N; i++) total[i] = sums[i] + to_float(addend[i]);
-  store_global<N>(to, pack<T>(total));
-}
-
-constexpr int kReduceThreads = 256;
-
-/** C = the sum of `splits` slices [m, from_ld], in their order, then what `out` adds. One thread makes N elements. */
-template <class T, int N>
-__global__ void __launch_bounds__(kReduceThreads)
-    add_slices(const float* from, int64_t from_ld, int splits, Output out) {
-  const int64_t across = out.columns / N, index = static_cast<int64_t>(blockIdx.x) * kReduceThreads + threadIdx.x;
-  const int64_t row = index / across, column = index % across * N;
-  if (row >= out.m) return;
-  const bool add = adds(out);
-  Vector<T, N> addend{};
-  if (add) addend = load_addend<T, N>(out, row, column);
-  const float* part = from + row * from_ld + column;
-  Floats<N> sums = zeros<N>();
-  for (int s = 0; s < splits; s++, part += out.m * from_ld) {
-    const Floats<N> more = load_floats<N>(part);
-    UNROLL
-    for (int i = 0; i < N; i++) sums[i] += more[i];
-  }
-  store_sums<T, N>(out, 0, row, column, sums, addend);
+  const Vector<T, N> rounded = pack<T>(total);
+  store_global<N>(to, rounded);
+  return rounded;
 }
 
 }  // namespace thalweg::cuda::matmul

@@ -1,32 +1,27 @@
 #include "native/cuda/kernels.h"
+#include "native/cuda/kernels/flat_sums.cuh"
 #include "native/cuda/kernels/rows.cuh"
 #include "native/cuda/launch.h"
-#include "native/cuda/ptx/math.h"
-#include "native/cuda/reduce.h"
 
 /**
- * sum = sum x, dot = sum a b and gradNorm = sqrt(sum g^2) over n fp32, in fp64 over fixed blocks added in order.
- * Bound by memory: 4 bytes an element (dot 8).
+ * sum = sum x, dot = sum a b and gradNorm = sqrt(sum g^2) over n fp32, in fp64 over fixed units added in order
+ * (flat_sums.cuh says how a unit is summed). Bound by memory: 4 bytes an element (dot 8), and the least of what a unit
+ * needs beside: 8 bytes of 8192 written and read again.
  *
- * Consumer GPUs do two fp64 operations a clock and multiprocessor, too few for one an element: their memory delivers up
- * to 1.5 elements in that time and converting costs as much as adding. So each thread adds a run of kRun elements in
- * pairs of fp32 (Dekker 1971, Knuth's two-sum: p + e = a b exactly by an fma, s + e = s + p exactly), whose error is
- * about 2^-45 of the run's absolute sum, and only runs are added in fp64: a quarter of an fp64 operation an element.
- * Where fp32 products would overflow or lose digits to underflow, the run is done again in fp64 (rare: a branch).
+ * A block takes kUnitsOfBlock units without a barrier between them; then each of its warps adds up one. The partials go
+ * to the workspace. One block reads them in order; where that would be long, blocks first add up kGroup each: 1.2
+ * billion elements have 590,000 partials in 573 groups.
  *
- * A block of 256 threads takes kBlock elements; thread t owns elements 4 t to 4 t + 3 of every 1024, also when the
- * pointers do not allow vectors. Its fp64 sum goes to the workspace; one block adds those in order.
+ * gradNorm takes the sums of units that were made with the gradients (Context::squares) instead of reading those again:
+ * the same bits.
  */
 namespace thalweg::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kLastThreads = 512;
-constexpr int kRun = 16;  // elements a thread adds in fp32 pairs: four vectors, loaded at once
-constexpr int64_t kBlock = 16384;
-
-enum class Terms { Values, Products };
+constexpr int kUnitsOfBlock = kUnitThreads / kWarp;
+constexpr int kTogether = 2;      // units of which a thread has its vectors loaded at once
+constexpr int64_t kGroup = 1024;  // partials
 
 /** Four elements, those from n on zero. */
 template <bool Vectors>
@@ -38,82 +33,74 @@ DEVICE Vector<float, 4> load_four(const float* from, int64_t i, int64_t n) {
   return out;
 }
 
-/** The sum of a run in fp64, whatever the magnitudes. */
-template <Terms kTerms>
-DEVICE double run_wide(const Vector<float, 4> (&a)[kRun / 4], const Vector<float, 4> (&b)[kRun / 4]) {
-  double total = 0.0;
-  UNROLL
-  for (int k = 0; k < kRun; k++) {
-    const double x = a[k / 4][k % 4];
-    total += kTerms == Terms::Values ? x : x * b[k / 4][k % 4];
-  }
-  return total;
-}
-
-/** The same in pairs of fp32 where they hold it. */
-template <Terms kTerms>
-DEVICE double run_sum(const Vector<float, 4> (&a)[kRun / 4], const Vector<float, 4> (&b)[kRun / 4]) {
-  float high = 0.0f, low = 0.0f, size = 0.0f;
-  bool any = false;  // a product that is not 0
-  UNROLL
-  for (int k = 0; k < kRun; k++) {
-    const float x = a[k / 4][k % 4], y = b[k / 4][k % 4];
-    float term = x;
-    if constexpr (kTerms == Terms::Products) {
-      term = multiply_rounded(x, y);
-      low += fmaf(x, y, -term);
-      any = any || (x != 0.0f && y != 0.0f);
-    }
-    const float sum = high + term, back = sum - high;
-    low += (high - (sum - back)) + (term - back);
-    high = sum;
-    size += fabsf(term);
-  }
-  const bool holds = size < 1e38f && (kTerms == Terms::Values || size > 1e-30f || !any);
-  return holds ? static_cast<double>(high) + static_cast<double>(low) : run_wide<kTerms>(a, b);
-}
-
+/** `known`: sums of units that need not be made, where they are >= 0 (so neither NaN); or null. */
 template <Terms kTerms, bool Vectors>
-__global__ void __launch_bounds__(kThreads) blocks_kernel(const float* a, const float* b, int64_t n, double* partial) {
+__global__ void __launch_bounds__(kUnitThreads)
+    units_kernel(const float* a, const float* b, int64_t n, const double* known, double* partial) {
   struct Shared {
-    double scratch[kThreads / kWarp];
+    double sums[kUnitsOfBlock][kUnitThreads];
   };
-  double total = 0.0;
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kBlock + 4 * threadIdx.x;
-  for (int64_t i = begin; i < begin + kBlock && i < n; i += kRun * kThreads) {
-    Vector<float, 4> x[kRun / 4], y[kRun / 4];
+  auto& shared = shared_memory<Shared>();
+  const int lane = lane_index(), warp = warp_index();
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kUnitsOfBlock;
+  const bool exists = lane < kUnitsOfBlock && (first + lane) * kUnit < n;
+  const double found = exists && known != nullptr ? known[first + lane] : -1.0;
+  const uint32_t wanted = warp_ballot(exists && !(found >= 0.0));
+  for (int u = 0; u < kUnitsOfBlock; u += kTogether) {
+    Run x[kTogether], y[kTogether];
     UNROLL
-    for (int k = 0; k < kRun / 4; k++) {
-      x[k] = load_four<Vectors>(a, i + 4 * k * kThreads, n);
-      y[k] = kTerms == Terms::Products && a != b ? load_four<Vectors>(b, i + 4 * k * kThreads, n) : x[k];
+    for (int j = 0; j < kTogether; j++) {
+      if ((wanted >> (u + j) & 1) == 0) continue;
+      UNROLL
+      for (int k = 0; k < kRunVectors; k++) {
+        const int64_t i = (first + u + j) * kUnit + run_place(k);
+        x[j][k] = load_four<Vectors>(a, i, n);
+        y[j][k] = kTerms == Terms::Products && a != b ? load_four<Vectors>(b, i, n) : x[j][k];
+      }
     }
-    total += run_sum<kTerms>(x, y);
+    UNROLL
+    for (int j = 0; j < kTogether; j++)
+      if ((wanted >> (u + j) & 1) != 0) shared.sums[u + j][threadIdx.x] = run_sum<kTerms>(x[j], y[j]);
   }
-  total = block_sum<kThreads>(total, shared_memory<Shared>().scratch);
-  if (threadIdx.x == 0) partial[blockIdx.x] = total;
+  sync_threads();
+  if ((wanted >> warp & 1) != 0) {
+    const double total = add_threads(shared.sums[warp]);
+    if (lane == 0) partial[first + warp] = total;
+  } else if (lane == warp && exists) {
+    partial[first + lane] = found;
+  }
 }
 
-/** The sum of `count` partials, to every thread of the one block of kLastThreads. */
-DEVICE double sum_blocks(const double* partial, int64_t count) {
+/** The sum of `count` partials, to the first warp of a block. */
+DEVICE double sum_partials(const double* partial, int64_t count) {
   struct Shared {
-    double scratch[kLastThreads / kWarp];
+    double sums[kUnitThreads];
   };
+  auto& shared = shared_memory<Shared>();
   double total = 0.0;
-  for (int64_t i = threadIdx.x; i < count; i += kLastThreads) total += partial[i];
-  return block_sum<kLastThreads>(total, shared_memory<Shared>().scratch);
+  for (int64_t i = threadIdx.x; i < count; i += kUnitThreads) total += partial[i];
+  shared.sums[threadIdx.x] = total;
+  sync_threads();
+  return warp_index() == 0 ? add_threads(shared.sums) : 0.0;
 }
 
-__global__ void __launch_bounds__(kLastThreads)
+__global__ void __launch_bounds__(kUnitThreads) groups_kernel(const double* partial, int64_t count, double* groups) {
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kGroup, left = count - begin;
+  const double total = sum_partials(partial + begin, left < kGroup ? left : kGroup);
+  if (threadIdx.x == 0) groups[blockIdx.x] = total;
+}
+
+__global__ void __launch_bounds__(kUnitThreads)
     finish_sum_kernel(const double* partial, int64_t count, int64_t accumulate, const int32_t* integers, float* y) {
-  const double total = sum_blocks(partial, count);
+  const double total = sum_partials(partial, count);
   if (threadIdx.x != 0) return;
   const double before = adds(accumulate, integers) ? static_cast<double>(*y) : 0.0;
   *y = static_cast<float>(before + total);
 }
 
-__global__ void __launch_bounds__(kLastThreads)
+__global__ void __launch_bounds__(kUnitThreads)
     finish_norm_kernel(const double* partial, int64_t count, const float* loss, float* norm, int32_t* status) {
-  const double total = sum_blocks(partial, count);
+  const double total = sum_partials(partial, count);
   if (threadIdx.x != 0) return;
   const float root = static_cast<float>(sqrt(total));
   *norm = root;
@@ -121,44 +108,59 @@ __global__ void __launch_bounds__(kLastThreads)
   if (!(doubt == 0.0f)) *status = 1;
 }
 
-constexpr GridShape kLastShape = {{1, 1, 1}, kLastThreads, 1, sizeof(double) * kLastThreads / kWarp};
+/** Blocks of kUnitThreads with a number of each thread, `sums` times, in shared memory. */
+GridShape grid_of(int64_t blocks, int sums) {
+  return {{static_cast<unsigned>(blocks), 1, 1}, kUnitThreads, 1, sizeof(double) * kUnitThreads * sums};
+}
 
-size_t partial_bytes(int64_t n) { return static_cast<size_t>(ceil_div(n, kBlock)) * sizeof(double); }
+int64_t groups_of(int64_t units) { return units <= kGroup ? 0 : ceil_div(units, kGroup); }
+size_t partial_bytes(int64_t n) {
+  return static_cast<size_t>(unit_count(n) + groups_of(unit_count(n))) * sizeof(double);
+}
 
-/** Partials of the blocks into the workspace. */
+/** What one block is left to add up. */
+struct Partials {
+  const double* at;
+  int64_t count;
+};
+
 template <Terms kTerms>
-const double* sum_in_blocks(const float* a, const float* b, int64_t n, Context& ctx) {
+Partials sum_units(const float* a, const float* b, int64_t n, const double* known, Context& ctx) {
   auto* partial = reinterpret_cast<double*>(ctx.workspace);
-  const GridShape shape = {
-      {static_cast<unsigned>(ceil_div(n, kBlock)), 1, 1}, kThreads, 1, sizeof(double) * kThreads / kWarp};
+  const int64_t units = unit_count(n), groups = groups_of(units);
+  const GridShape grid = grid_of(ceil_div(units, kUnitsOfBlock), kUnitsOfBlock);
   if (is_aligned(a, 16) && is_aligned(b, 16))
-    launch(ctx.stream, blocks_kernel<kTerms, true>, shape, a, b, n, partial);
+    launch(ctx.stream, units_kernel<kTerms, true>, grid, a, b, n, known, partial);
   else
-    launch(ctx.stream, blocks_kernel<kTerms, false>, shape, a, b, n, partial);
-  return partial;
+    launch(ctx.stream, units_kernel<kTerms, false>, grid, a, b, n, known, partial);
+  if (groups == 0) return {partial, units};
+  launch(ctx.stream, groups_kernel, grid_of(groups, 1), partial, units, partial + units);
+  return {partial + units, groups};
 }
 
 }  // namespace
 
 void sum(const ops::Sum& p, Context& ctx) {
   const auto* x = p.x.as<const float>();
-  const double* partial = sum_in_blocks<Terms::Values>(x, x, p.n, ctx);
-  launch(ctx.stream, finish_sum_kernel, kLastShape, partial, ceil_div(p.n, kBlock), p.accumulate, ctx.integers,
+  const Partials left = sum_units<Terms::Values>(x, x, p.n, nullptr, ctx);
+  launch(ctx.stream, finish_sum_kernel, grid_of(1, 1), left.at, left.count, p.accumulate, ctx.integers,
          p.y.as<float>());
 }
 size_t sum_workspace(const ops::Sum& p, const Target&) { return partial_bytes(p.n); }
 
 void dot(const ops::Dot& p, Context& ctx) {
-  const double* partial = sum_in_blocks<Terms::Products>(p.a.as<const float>(), p.b.as<const float>(), p.n, ctx);
-  launch(ctx.stream, finish_sum_kernel, kLastShape, partial, ceil_div(p.n, kBlock), int64_t{ops::kOverwrite},
-         ctx.integers, p.y.as<float>());
+  const Partials left = sum_units<Terms::Products>(p.a.as<const float>(), p.b.as<const float>(), p.n, nullptr, ctx);
+  launch(ctx.stream, finish_sum_kernel, grid_of(1, 1), left.at, left.count, int64_t{ops::kOverwrite}, ctx.integers,
+         p.y.as<float>());
 }
 size_t dot_workspace(const ops::Dot& p, const Target&) { return partial_bytes(p.n); }
 
 void grad_norm(const ops::GradNorm& p, Context& ctx) {
   const auto* grads = p.grads.as<const float>();
-  const double* partial = sum_in_blocks<Terms::Products>(grads, grads, p.n, ctx);
-  launch(ctx.stream, finish_norm_kernel, kLastShape, partial, ceil_div(p.n, kBlock), p.loss.as<const float>(),
+  const GradientSquares* squares = ctx.squares;
+  const bool covered = squares != nullptr && squares->grads == grads && squares->n == p.n;
+  const Partials left = sum_units<Terms::Products>(grads, grads, p.n, covered ? squares->units : nullptr, ctx);
+  launch(ctx.stream, finish_norm_kernel, grid_of(1, 1), left.at, left.count, p.loss.as<const float>(),
          p.norm.as<float>(), p.status.as<int32_t>());
 }
 size_t grad_norm_workspace(const ops::GradNorm& p, const Target&) { return partial_bytes(p.n); }

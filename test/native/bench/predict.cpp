@@ -4,6 +4,7 @@
 #include <tuple>
 #include <utility>
 
+#include "native/cuda/kernels/gradient_units.h"
 #include "native/cuda/kernels/matmul_swiglu_plan.h"
 #include "test/native/bench/harness.h"
 #include "test/native/bench/paper.h"
@@ -12,6 +13,7 @@ namespace bench {
 
 namespace {
 
+using namespace thalweg::cuda;
 using namespace thalweg::cuda::matmul;
 
 /** An H200: 132 multiprocessors of 4096 operations a clock. At its 1980 MHz that is 1070 TFLOP/s; products of random
@@ -81,6 +83,31 @@ void print_fusions() {
   }
 }
 
+/** What gradNorm is spared by cut weight gradients that bring the sums of their squares, once a step; and what those
+ * cost at the ends of their kernels. */
+void print_squares() {
+  std::printf("\n| model | squares made with | of all gradients | read spared | last sums | saved in a step |\n");
+  std::printf("| --- | --- | --- | --- | --- | --- |\n");
+  for (const PaperModel& m : kPaperModels) {
+    double made = 0, all = 0, kernels = 0;
+    std::string names;
+    each_paper_product([&](const std::string& model, const std::string& product, int64_t rows, int64_t n, int64_t k) {
+      if (model != m.name) return;
+      const double times = product == "head" ? 1 : static_cast<double>(m.layers);
+      all += times * static_cast<double>(n * k) * (product == "head" ? 2 : 1);  // the embedding is as large
+      // A layer's first gradient is that of a norm: others begin so many elements after a unit.
+      const int splits = hopper::plan({n, k, rows, false}, kH200, false).splits;
+      if (splits == 1 || !squares_pay(m.dim, n * k, splits, kH200)) return;
+      made += times * static_cast<double>(whole_units(m.dim, n * k) * kUnit);
+      kernels += times;
+      names += (names.empty() ? "" : ", ") + product;
+    });
+    const double spared = memory_seconds(4 * made), sums = kernels * kLastSumClocks / kHertz;
+    std::printf("| %s | %s | %.0f%% | %.0f us | %.0f us | %.2f%% |\n", m.name, names.empty() ? "none" : names.c_str(),
+                100 * made / all, 1e6 * spared, 1e6 * sums, 100 * (spared - sums) / step_seconds(m));
+  }
+}
+
 }  // namespace
 
 void print_predictions() {
@@ -109,6 +136,7 @@ void print_predictions() {
   });
   std::printf("\ngeometric mean of the share of the tensor cores: %.1f%%\n", 100 * std::exp(logarithms / count));
   print_fusions();
+  print_squares();
 }
 
 }  // namespace bench

@@ -7,8 +7,8 @@ using namespace check;
 
 namespace {
 
-// One vector, ragged, one block of the kernel (16384) and its neighbours, several.
-const std::vector<int64_t> kSizes = {1, 7, 257, 16384, 16385, 70001};
+// One vector, ragged, about one unit (2048), one block of the kernel (16384) and its neighbours, several.
+const std::vector<int64_t> kSizes = {1, 7, 257, 2049, 16384, 16385, 70001};
 const double kInf = std::numeric_limits<double>::infinity();
 
 /** Pairs of fp32 within a run of 16 lose about 2^-45 of the absolute sum; the fp64 additions less. */
@@ -99,6 +99,18 @@ TEST("the CUDA gradNorm is the float64 norm, also of numbers whose squares fp32 
     }
   CHECK(norm_of(Values(500, 0.0)) == 0.0);
   CHECK(std::fabs(norm_of({3e38, 0, 1e38}) - 3.16227766e38) < 3e31);
+}
+
+TEST("units too many for one block are added up in groups first, and none is lost") {
+  constexpr int64_t kMany = 1024 * 2048 + 3 * 2048 + 5;  // a group and a ragged one
+  Random random(7);
+  Values values(kMany, 0.0);
+  for (int64_t at = kMany - 1; at >= 0; at -= random.integer(1, 4000))
+    values[static_cast<size_t>(at)] = random.uniform(1, 2);
+  const Buffer x(DType::F32, {kMany}, values), y(DType::F32, {1});
+  run_op<ops::Sum>({x, y}, {ops::kOverwrite});
+  check_close("sum", y.get(), {total_of(x.get())}, {6e-8, 0});
+  CHECK(std::fabs(norm_of(values) / std::sqrt(inner(x.get(), x.get())) - 1) < 1e-7);
 }
 
 TEST("the CUDA status becomes 1 when a gradient or the loss is not finite, and stays 1") {
