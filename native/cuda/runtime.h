@@ -28,7 +28,7 @@ struct DeviceProperties {
 const char* device_kind();
 /** Number of devices; 0 with the reason when there is no driver or no GPU. */
 int device_count(std::string* reason);
-/** Makes device `ordinal` the calling thread's. Errors: NO_DEVICE. */
+/** Makes device `ordinal` the calling thread's. Errors: NO_DEVICE, BAD_OPTION (THALWEG_CUDA_CAPABILITY). */
 DeviceProperties select_device(int ordinal);
 
 /** Device memory, undefined at first. Errors: CUDA_OUT_OF_MEMORY with what was asked and what is free. */

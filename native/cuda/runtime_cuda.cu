@@ -2,6 +2,7 @@
 #include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
+#include <cstdlib>
 #include <mutex>
 #include <unordered_map>
 
@@ -96,6 +97,20 @@ int attribute(cudaDeviceAttr which, int ordinal) {
   return value;
 }
 
+/** The capability whose kernels are used: the device's, or an earlier one of THALWEG_CUDA_CAPABILITY, which later GPUs
+ * play too (but for 9.0's): to compare them, or where those of this GPU are in doubt. */
+int capability_of(const cudaDeviceProp& device) {
+  const int own = device.major * 10 + device.minor;
+  const char* text = std::getenv("THALWEG_CUDA_CAPABILITY");
+  if (text == nullptr || *text == '\0') return own;
+  char* end = nullptr;
+  const int64_t asked = std::strtoll(text, &end, 10);
+  if (*end != '\0' || asked < 80 || asked > own || (asked == 90 && own != 90))
+    fail("BAD_OPTION", "THALWEG_CUDA_CAPABILITY is ", text, ", expected a whole number from 80 to the ", own, " of ",
+         device.name, own == 90 ? "" : " but 90");
+  return static_cast<int>(asked);
+}
+
 /** Lets a kernel be launched with so much dynamic shared memory: more than 48 KB must be asked for. Never takes back
  * what was allowed: a graph recorded before may need it. */
 void allow_shared_memory(const void* kernel, size_t bytes) {
@@ -153,7 +168,7 @@ DeviceProperties select_device(int ordinal) {
   check(cudaDriverGetVersion(&driver), "asking the driver");
   DeviceProperties found;
   found.name = properties.name;
-  found.target = {capability, properties.multiProcessorCount,
+  found.target = {capability_of(properties), properties.multiProcessorCount,
                   static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal))};
   found.memory_bytes = properties.totalGlobalMem;
   found.driver = std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10);

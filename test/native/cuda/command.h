@@ -1,6 +1,7 @@
 #pragma once
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <string>
@@ -66,9 +67,10 @@ inline std::string describe(const char* op, const std::vector<Tensor>& operands,
   return text.str();
 }
 
-inline cuda::Target device_target() {
+/** What kernels and their launchers are told about the device. */
+inline cuda::Target& device_target() {
 #if defined(THALWEG_REAL_CUDA)
-  static const cuda::Target target = cuda::select_device(0).target;
+  static cuda::Target target = cuda::select_device(0).target;
   return target;
 #else
   return cuda::simulated_device().target;
@@ -116,25 +118,27 @@ void same_bits_on_every_schedule(Body body) {
   });
 }
 
-/** Runs with another device for the SIMT machine: capability and number of multiprocessors. A GPU stays what it is. */
+/**
+ * Runs with another device for the SIMT machine: capability and number of multiprocessors. A GPU has the kernels of
+ * earlier ones too and takes smaller grids, but is told of no capability that it has not; its shared memory stays.
+ */
 template <class Body>
 void on_device(int capability, int multiprocessors, Body body) {
+  cuda::Target& target = device_target();
+  const cuda::Target before = target;
 #if defined(THALWEG_REAL_CUDA)
-  (void)capability;
-  (void)multiprocessors;
-  body();
+  if (capability != 90) target.capability = std::min(before.capability, capability);  // those of 9.0 are its alone
+  target.multiprocessors = std::min(before.multiprocessors, multiprocessors);
 #else
-  auto& device = cuda::simulated_device();
-  const cuda::Target before = device.target;
-  device.target = {capability, multiprocessors, cuda::shared_limit_of(capability)};
+  target = {capability, multiprocessors, cuda::shared_limit_of(capability)};
+#endif
   try {
     body();
   } catch (...) {
-    device.target = before;
+    target = before;
     throw;
   }
-  device.target = before;
-#endif
+  target = before;
 }
 
 struct Setting {
