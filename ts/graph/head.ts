@@ -16,7 +16,7 @@ export interface HeadOptions {
  * Bytes of logits alive at one time when `chunkRows` is not given. Each chunk reads the head's weight and rewrites its
  * gradient once: at 50,257 x 768 fewer, larger chunks are worth several percent of a step, see docs/log.md.
  */
-export const logitsBudget = 128 * 2 ** 20;
+export const logitsBudget = 256 * 2 ** 20;
 
 /** Even chunks of a multiple of 64 rows (so that row views keep their alignment) under the logits budget. */
 export function defaultChunkRows(rows: number, columns: number, elementBytes: number): number {

@@ -9,7 +9,7 @@ export const STATE_VERSION = 1;
  * Raised by hand when a change of the engine changes the bits of a training step, so that a continuation which cannot be
  * bit-identical is known as such.
  */
-export const NUMERICS_VERSION = 1;
+export const NUMERICS_VERSION = 2;
 
 /** One stretch of a run's history: from `fromStep` on, these values held. */
 export interface LineageEntry {

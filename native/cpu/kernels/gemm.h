@@ -50,7 +50,9 @@ struct Destination {
   const char* addend;
   DType dtype;
   int64_t ld;
-  int rows, cols;  // inside C; the block itself may be wider
+  int rows, cols;      // inside C; the block itself may be wider
+  const char* ahead;   // memory that is read soon: the kernel fetches its lines, so many bytes on for each step of k
+  int64_t ahead_step;  // bytes
 };
 
 /** A strip of A as the kernel reads it: packed, or in place. Strides in bytes. */

@@ -20,7 +20,7 @@ struct Plan {
   static constexpr int64_t kChunkK = 2048, kChunkM = 4096, kChunkN = 4096;  // panels of at most 4096 x 2048 each
   static constexpr int64_t kPackElements = 1 << 15;                         // one packing task
   static constexpr int64_t kMinTileN = 128;
-  static constexpr int64_t kMinTiles = 48, kTilesPerThread = 12;  // the lesser: keeps 64 threads busy, and 2 balanced
+  static constexpr int64_t kMinTiles = 48, kTilesPerThread = 6;  // the lesser: keeps 64 threads busy, and 2 balanced
 
   int64_t m, n, k;
   int64_t left_strips, right_strips;
@@ -73,10 +73,10 @@ struct Plan {
   using Element = typename Engine::Element;
 
   /** The largest tile that leaves at least so many: first fewer rows (which cost nothing but reuse of B from L2), then
-   * fewer columns. */
+   * fewer columns. A tile that packs its part of A is twice as wide, so that A is packed half as often. */
   void choose_tile(int64_t least) {
     tile_left = Engine::kTileM / Engine::kMr;
-    tile_right = Engine::kTileN / Engine::kNr;
+    tile_right = (packs_in_tile ? 2 : 1) * Engine::kTileN / Engine::kNr;
     const auto tiles = [&] { return ceil_div(chunk_left, tile_left) * ceil_div(chunk_right, tile_right); };
     while (tiles() < least && tile_left > Engine::kMinTileM / Engine::kMr) tile_left /= 2;
     while (tiles() < least && tile_right > kMinTileN / Engine::kNr) tile_right /= 2;
@@ -143,10 +143,11 @@ class Run {
       const int64_t first = right ? chunk_.right0 : left_from, group = right ? right_group : left_group;
       const int64_t begin = first + (right ? t : t - right_tasks) * group;
       const int64_t end = std::min(right ? chunk_.right1 : chunk_.left1, begin + group);
-      // A few k of all strips at a time: neighbouring strips lie in the same rows, whose cache lines are then read
-      // once.
-      for (int64_t k = 0; k < depth; k += Engine::kPackSteps) {
-        const int64_t steps = std::min(Engine::kPackSteps, depth - k);
+      // Rows along k are read to their end. Otherwise a few k of all strips at a time: neighbouring strips lie in the
+      // same rows, whose cache lines are then read once.
+      const int64_t most = (right ? g_.right : g_.left).k_contiguous ? depth : Engine::kPackSteps;
+      for (int64_t k = 0; k < depth; k += most) {
+        const int64_t steps = std::min(most, depth - k);
         for (int64_t s = begin; s < end; s++) {
           if (right)
             Engine::pack_right(g_.right, s, chunk_.k0 + k, steps, right_panel(s) + k * Engine::kNr);
@@ -172,6 +173,14 @@ class Run {
     if (g_.packed_right != nullptr)
       return static_cast<const Element*>(g_.packed_right) + Engine::kNr * (strip * plan_.depth + k0);
     return right_panel(strip) + Engine::kNr * (k0 - chunk_.k0);
+  }
+
+  /** While B's strip r meets strip `index` of `count` of A, such a part of strip r + 1 comes nearer: the hardware would
+   * begin at its first use, and all of it at once would keep other lines waiting. */
+  void announce(Destination& d, int64_t r, int64_t r_end, int64_t index, int64_t count, int64_t k0, int64_t k1) const {
+    const bool more = r + 1 < r_end;
+    d.ahead_step = more ? ceil_div(Engine::kNr * static_cast<int64_t>(sizeof(Element)), count) : 0;
+    d.ahead = reinterpret_cast<const char*>(right_view(more ? r + 1 : r, k0)) + index * d.ahead_step * (k1 - k0);
   }
 
   /** The chunk's strips in equal groups of at most the tile's size: the grid of C. */
@@ -224,6 +233,7 @@ class Run {
           d.ld = out.ld;
           d.rows = static_cast<int>(std::min<int64_t>(Engine::kMr, plan_.m - row));
           d.cols = static_cast<int>(std::min<int64_t>(Engine::kNr, plan_.n - column));
+          announce(d, r, r1, l - l0, l1 - l0, k0, k1);
           Engine::multiply(k1 - k0, left_view(l, k0, left, (l - l0) * Engine::kMr * (k1 - k0)), b, d);
         }
       }

@@ -6,9 +6,10 @@
  *   AVX2      6 x 16: 12 accumulators
  *   portable  4 x  8: 8 accumulators of the 16 registers any 64-bit machine has
  *
- * bf16 operands are widened (exactly) when packed, so the same kernel gives exact products and fp32 sums. A block of k
- * is kBlock long: 32 columns of it are 32 KiB, which stay in L1 while strips of A stream past from L2.
- * After Goto & van de Geijn 2008 (Anatomy of high-performance matrix multiplication).
+ * bf16 operands are widened (exactly) when packed, so the same kernel gives exact products and fp32 sums. After Goto &
+ * van de Geijn 2008 (Anatomy of high-performance matrix multiplication), but for the block of k: there a strip of B
+ * stays in L1. Here it is longer than L1 holds and comes from L2 each time, 128 bytes in 12 clocks, announced kAhead
+ * steps before; sums then go to C and back a third as often. Measured: docs/log.md.
  */
 #include "native/cpu/kernels/gemm.h"
 #include "native/cpu/kernels/linear_transpose.h"
@@ -116,9 +117,9 @@ struct F32Engine {
   static constexpr int kNr = kVecs * kWidth;
   static constexpr int kStep = 1;  // k is not padded
   static constexpr int64_t kPackSteps = 16;
-  static constexpr int64_t kBlock = 256;
+  static constexpr int64_t kBlock = 768;
   static constexpr int kAhead = 8;  // steps of k between the prefetch of B and its use
-  static constexpr int kTileM = 120, kTileN = 256, kMinTileM = 24;
+  static constexpr int kTileM = 120, kTileN = 512, kMinTileM = 24;
   static constexpr bool kPacksInTile = true;  // what is packed is read next, from L2
 
   /** fp32 rows along k are broadcast from where they are, also a last strip of fewer rows. */
@@ -173,6 +174,19 @@ struct F32Engine {
     }
   }
 
+  /** The block of C comes while its sums are made: a store would wait for lines that are far off. (Inlined, or g++
+   * takes a function of nothing but prefetches for one without effect, and drops it.) */
+  template <int Rows>
+  THALWEG_INLINE void fetch_destination(const Destination& d) {
+    if (d.dtype != DType::F32 && !d.last) return;
+    const int64_t bytes = d.ld * (d.dtype == DType::F32 ? 4 : 2);
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++) {
+      __builtin_prefetch(d.out + i * bytes, 1);
+      __builtin_prefetch(d.out + i * bytes + 64, 1);
+    }
+  }
+
   /**
    * RowMajor: row i of A is `stride` elements after row i - 1, and k steps are neighbours; otherwise (a panel) the
    * rows' values of one k are neighbours, and the next k is `stride` elements on.
@@ -180,13 +194,16 @@ struct F32Engine {
   template <int Rows, bool RowMajor>
   static void multiply_rows(int64_t k, const float* a, int64_t stride, const float* b, const Destination& d) {
     F sums[Rows][kVecs] = {};
+    fetch_destination<Rows>(d);
+    const char* ahead = d.ahead;
     // A base every third row: with one register for the stride, base, base + stride and base + 2 stride are addresses.
     constexpr int kBases = (Rows + 2) / 3;
     const float* base[kBases];
     for (int i = 0; i < kBases; i++) base[i] = a + 3 * i * stride;
     for (int64_t p = 0; p < k; p++) {
       const F b0 = load(b), b1 = load(b + kWidth);
-      // B's strip does not survive in L1 when another hardware thread shares it: measured 12 % of a weight gradient.
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += d.ahead_step;
 #pragma GCC unroll 2
       for (int j = 0; j < kNr; j += 16) __builtin_prefetch(b + kAhead * kNr + j);
 #pragma GCC unroll 16
