@@ -7,6 +7,7 @@
  * shape only, so a sum's order does too: the grid may follow the threads, and the bits do not depend on them.
  */
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "native/cpu/context.h"
@@ -183,10 +184,12 @@ class Run {
     d.ahead = reinterpret_cast<const char*>(right_view(more ? r + 1 : r, k0)) + index * d.ahead_step * (k1 - k0);
   }
 
-  /** The chunk's strips in equal groups of at most the tile's size: the grid of C. */
+  /** The chunk's strips in equal groups of at most the tile's size: the grid of C, in whole rounds of the threads. */
   void multiply() {
     const int64_t lefts = chunk_.left1 - chunk_.left0, rights = chunk_.right1 - chunk_.right0;
-    const int64_t groups_l = ceil_div(lefts, plan_.tile_left), groups_r = ceil_div(rights, plan_.tile_right);
+    const int64_t groups_r = ceil_div(rights, plan_.tile_right), threads = pool_.threads();
+    const int64_t even = round_up(ceil_div(lefts, plan_.tile_left), threads / std::gcd(groups_r, threads));
+    const int64_t groups_l = std::min(even, lefts);
     auto task = [&](int64_t t, int worker) {
       // Neighbouring tiles share their part of B.
       const int64_t gl = t % groups_l, gr = t / groups_l;
