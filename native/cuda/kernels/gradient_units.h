@@ -31,25 +31,29 @@ constexpr int64_t whole_units(int64_t begin, int64_t size) {
   return std::max<int64_t>(0, (begin + size) / kUnit - unit_count(begin));
 }
 
-/** By so many clocks the sum of a block's last unit, its barrier and shuffles delay the end of a kernel. */
-constexpr int64_t kLastSumClocks = 500;
+constexpr int64_t kMemoryBytes = 16;  // a clock and multiprocessor
 
 /**
- * Whether adding up `splits` slices of a gradient of `size` elements, `begin` elements into the tensor, in units should
- * make their squares too. Both sides count once a step, in clocks at the memory's pace. What gradNorm is spared: 4
- * bytes of each element of a whole unit. What it costs: the last sum, and what a multiprocessor may get more of than
- * from the plain kernel, whose blocks take half a unit: slices to read, C to read and write.
+ * Squares of a gradient of `size` elements, `begin` elements into the tensor, in clocks at the memory's pace, once a
+ * step both. Spared: gradNorm reads no whole unit of it. Cost, where `splits` slices are added up in units: the end of
+ * the kernel waits for the sum of a block's last unit, its barrier and shuffles; and the busiest multiprocessor may get
+ * more of slices to read and C to read and write than from the plain kernel, whose blocks take half a unit.
  */
-constexpr bool squares_pay(int64_t begin, int64_t size, int splits, const Target& target) {
-  constexpr int64_t kPlainBlock = 4 * kUnitThreads, kMemoryBytes = 16;
-  const int64_t processors = target.multiprocessors;
+constexpr int64_t squares_spared(int64_t begin, int64_t size, const Target& target) {
+  return 4 * kUnit * whole_units(begin, size) / (kMemoryBytes * target.multiprocessors);
+}
+constexpr int64_t squares_cost(int64_t begin, int64_t size, int splits, const Target& target) {
+  constexpr int64_t kPlainBlock = 4 * kUnitThreads, kLastSum = 500;
   const auto busiest = [&](int64_t blocks, int64_t elements) {
-    return (blocks + processors - 1) / processors * elements;
+    return (blocks + target.multiprocessors - 1) / target.multiprocessors * elements;
   };
   const int64_t more =
       busiest(units_of(begin, size).count, kUnit) - busiest((size + kPlainBlock - 1) / kPlainBlock, kPlainBlock);
-  return 4 * kUnit * whole_units(begin, size) / (kMemoryBytes * processors) >
-         kLastSumClocks + 4 * (splits + 2) * more / kMemoryBytes;
+  return kLastSum + 4 * (splits + 2) * more / kMemoryBytes;
+}
+/** Whether to make them. */
+constexpr bool squares_pay(int64_t begin, int64_t size, int splits, const Target& target) {
+  return squares_spared(begin, size, target) > squares_cost(begin, size, splits, target);
 }
 
 }  // namespace thalweg::cuda

@@ -1,5 +1,6 @@
 #include "test/native/bench/harness.h"
 #include "test/native/bench/paper.h"
+#include "test/native/squares_plan.h"
 
 namespace bench {
 
@@ -58,6 +59,16 @@ void three_forms(Device& device, const Options& options, const std::string& name
           [&](size_t i, cuda::Context& ctx) {
             cuda::linear_wgrad(decode(ops::LinearWgrad{}, {x[i], y[i], dw[0]}, {0}), ctx);
           });
+  if (check::makes_squares(n, k, rows, 0, DType::BF16, target)) {
+    auto* units = static_cast<double*>(device.zeros(static_cast<size_t>(cuda::unit_count(n * k)) * sizeof(double)));
+    const cuda::GradientSquares squares{dw[0].as<const float>(), n * k, units};
+    measure("wgrad with squares",
+            cuda::linear_wgrad_workspace(decode(ops::LinearWgrad{}, {x[0], y[0], dw[0]}, {0}), target), moved,
+            [&](size_t i, cuda::Context& ctx) {
+              ctx.squares = &squares;
+              cuda::linear_wgrad(decode(ops::LinearWgrad{}, {x[i], y[i], dw[0]}, {0}), ctx);
+            });
+  }
   device.release();
 }
 
@@ -113,6 +124,7 @@ void with_swiglu(Device& device, const Options& options, const std::string& name
 void matmul_benchmarks(Device& device, const Options& options) {
   if (options.tiny) {
     three_forms(device, options, "tiny", 64, 48, 32);
+    three_forms(device, options, "tiny, cut", 1736, 40, 160);
     return with_swiglu(device, options, "tiny", 64, 48, 32);
   }
   for (int64_t cube : {2048, 4096, 8192}) three_forms(device, options, "cube", cube, cube, cube);

@@ -4,10 +4,10 @@
 #include <tuple>
 #include <utility>
 
-#include "native/cuda/kernels/gradient_units.h"
 #include "native/cuda/kernels/matmul_swiglu_plan.h"
 #include "test/native/bench/harness.h"
 #include "test/native/bench/paper.h"
+#include "test/native/squares_plan.h"
 
 namespace bench {
 
@@ -83,28 +83,30 @@ void print_fusions() {
   }
 }
 
-/** What gradNorm is spared by cut weight gradients that bring the sums of their squares, once a step; and what those
- * cost at the ends of their kernels. */
+/** What gradNorm is spared by cut weight gradients that bring the sums of their squares, and what those cost: once a
+ * step. */
 void print_squares() {
-  std::printf("\n| model | squares made with | of all gradients | read spared | last sums | saved in a step |\n");
+  std::printf("\n| model | squares made with | of all gradients | spared | cost | saved in a step |\n");
   std::printf("| --- | --- | --- | --- | --- | --- |\n");
+  constexpr auto kAct = thalweg::DType::BF16;
   for (const PaperModel& m : kPaperModels) {
-    double made = 0, all = 0, kernels = 0;
+    double made = 0, all = 0, spared = 0, cost = 0;
     std::string names;
     each_paper_product([&](const std::string& model, const std::string& product, int64_t rows, int64_t n, int64_t k) {
       if (model != m.name) return;
       const double times = product == "head" ? 1 : static_cast<double>(m.layers);
       all += times * static_cast<double>(n * k) * (product == "head" ? 2 : 1);  // the embedding is as large
       // A layer's first gradient is that of a norm: others begin so many elements after a unit.
-      const int splits = hopper::plan({n, k, rows, false}, kH200, false).splits;
-      if (splits == 1 || !squares_pay(m.dim, n * k, splits, kH200)) return;
+      if (!check::makes_squares(n, k, rows, m.dim, kAct, kH200)) return;
       made += times * static_cast<double>(whole_units(m.dim, n * k) * kUnit);
-      kernels += times;
+      spared += times * static_cast<double>(squares_spared(m.dim, n * k, kH200));
+      cost +=
+          times * static_cast<double>(squares_cost(m.dim, n * k, check::wgrad_splits(n, k, rows, kAct, kH200), kH200));
       names += (names.empty() ? "" : ", ") + product;
     });
-    const double spared = memory_seconds(4 * made), sums = kernels * kLastSumClocks / kHertz;
     std::printf("| %s | %s | %.0f%% | %.0f us | %.0f us | %.2f%% |\n", m.name, names.empty() ? "none" : names.c_str(),
-                100 * made / all, 1e6 * spared, 1e6 * sums, 100 * (spared - sums) / step_seconds(m));
+                100 * made / all, 1e6 * spared / kHertz, 1e6 * cost / kHertz,
+                100 * (spared - cost) / kHertz / step_seconds(m));
   }
 }
 

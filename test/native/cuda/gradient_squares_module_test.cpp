@@ -3,8 +3,9 @@
 
 #include "native/cuda/backend.h"
 #include "native/cuda/gradient_squares.h"
-#include "test/native/cuda/squares_plan.h"
+#include "test/native/cuda/command.h"
 #include "test/native/reference.h"
+#include "test/native/squares_plan.h"
 
 // When the backend lets sums of squares be made and taken: never those of other values.
 namespace {
@@ -245,7 +246,8 @@ void with_modules(Body body) {
       const Gradients g(act);
       for (size_t i : {1, 3}) {
         const auto& w = g.weights()[i];
-        CHECK(on_gpu() || makes_squares(w.m, w.n, g.short_rows(), w.begin, act), "this test shows nothing");
+        CHECK(on_gpu() || makes_squares(w.m, w.n, g.short_rows(), w.begin, act, device_target()),
+              "this test shows nothing");
       }
       const auto backend = cuda::make_backend(0);
       Pair modules{g, *backend};

@@ -1,8 +1,9 @@
 #include <algorithm>
 #include <limits>
 
-#include "test/native/cuda/squares_plan.h"
+#include "test/native/cuda/command.h"
 #include "test/native/reference.h"
+#include "test/native/squares_plan.h"
 
 // Sums of squares that weight gradients make on the way: the same bits as gradNorm's own.
 namespace {
@@ -102,7 +103,7 @@ TEST("squares made with a gradient leave its bits and the norm's as they are, on
         const Found made = wgrad_and_norm(c, x, dy, before, true);
         CHECK(made.grads == plain.grads, "the gradients differ");
         CHECK(made.norm == plain.norm, "the norms differ");
-        const bool makes = makes_squares(c.m, c.n, c.sum, c.begin, c.act);
+        const bool makes = makes_squares(c.m, c.n, c.sum, c.begin, c.act, device_target());
         CHECK(makes || on_gpu(), "not a case of squares");
         const int64_t first = cuda::unit_count(c.begin), end = makes ? (c.begin + c.size()) / kUnit : first;
         for (int64_t u = 0; u < cuda::unit_count(c.total); u++) {
