@@ -43,6 +43,7 @@ Napi::Value plan_memory_of(const Napi::CallbackInfo& info) {
     out.Set("packedBytes", static_cast<double>(plan.packed_bytes));
     out.Set("scratchBytes", static_cast<double>(plan.scratch_bytes));
     out.Set("persistentBytes", static_cast<double>(layout.persistent_bytes));
+    out.Set("repeatable", plan.repeatable);
     return out;
   });
 }

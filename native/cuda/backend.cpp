@@ -363,9 +363,13 @@ engine::MemoryPlan plan_memory(const Layout& layout, const std::vector<Program>&
   for (const auto& program : programs) {
     if (!normed) normed = normed_tensor(program);
     plan.scratch_bytes = std::max(plan.scratch_bytes, program.scratch_bytes);
-    for (const auto& command : program.commands)
-      plan.workspace_bytes =
-          std::max<uint64_t>(plan.workspace_bytes, workspace_bytes(engine::resolve(program, command, 0, 0), target));
+    for (const auto& command : program.commands) {
+      const ops::Command resolved = engine::resolve(program, command, 0, 0);
+      plan.workspace_bytes = std::max<uint64_t>(plan.workspace_bytes, workspace_bytes(resolved, target));
+      if (resolved.op == ops::AttentionBackward::kName &&
+          adds_in_any_order(ops::AttentionBackward::decode(resolved), target))
+        plan.repeatable = false;
+    }
     for (const auto& weight : copied_weights(program, layout, 0)) {
       if (std::find(seen.begin(), seen.end(), weight) != seen.end()) continue;
       seen.push_back(weight);

@@ -9,6 +9,7 @@
 #include "native/cuda/simulated_device.h"
 #include "native/cuda/tensor_map.h"
 #include "native/simt/machine.h"
+#include "native/simt/sabotage.h"
 
 namespace thalweg::cuda {
 
@@ -43,7 +44,9 @@ class SimtStream final : public Stream {
   void upload(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
   void download(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
   void fill_bytes(void* device, int value, size_t bytes) override {
-    enqueue([=] { std::memset(device, value, bytes); });
+    enqueue([=] {
+      if (!simt::sabotage.hits(simt::Sabotage::Kind::Fill)) std::memset(device, value, bytes);
+    });
   }
   void synchronize() override {}
   std::unique_ptr<Event> record() override { return std::make_unique<SimtEvent>(); }

@@ -75,6 +75,7 @@ struct MemoryPlan {
   uint64_t workspace_bytes = 0;  // what the greediest command needs besides its operands, and tables of the backend
   uint64_t packed_bytes = 0;     // copies of the weights in the layout of the kernels
   uint64_t scratch_bytes = 0;    // the greediest Program's activations
+  bool repeatable = true;        // the same inputs give the same bits; false where some kernel adds in any order
 };
 
 /** A loaded Module on a device: its arenas and its Programs bound to them. Driver thread only. */

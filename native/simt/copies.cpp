@@ -240,7 +240,7 @@ void wait_for_groups(const char* what, const std::vector<int>& pending, unsigned
 }  // namespace
 
 void bulk_wait_read(unsigned groups) {
-  if (sabotage.hits(Sabotage::Kind::StoreRead)) return;
+  if (sabotage.hits(Sabotage::Kind::StoreRead, static_cast<int>(groups))) return;
   wait_for_groups("bulk stores to be read (cp.async.bulk.wait_group.read)", current->bulk.reading, groups);
 }
 

@@ -101,8 +101,9 @@ void Machine::admit() {
   const unsigned total = shape_.grid.count() / shape_.cluster.count();
   while (clusters_.size() < resident_ && next_block_ < total) {
     auto cluster = std::make_unique<Cluster>();
+    const unsigned block = schedule_.last_block_first ? total - 1 - next_block_ : next_block_;
     for (unsigned rank = 0; rank < shape_.cluster.count(); rank++)
-      cluster->ctas.push_back(make_cta(*cluster, next_block_, rank));
+      cluster->ctas.push_back(make_cta(*cluster, block, rank));
     cluster->live = shape_.cluster.count();
     for (auto& cta : cluster->ctas)
       for (auto& warp : cta->warps) warps_.push_back(&warp);

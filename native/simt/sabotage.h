@@ -21,9 +21,10 @@ struct Sabotage {
     StoreRead,       // does not wait until bulk stores have read
     StoreWritten,    // waits only until they have read
     Turn,            // does not wait for its turn among blocks
+    Fill,            // memory is not filled before the kernel
   };
   Kind kind = Kind::None;
-  int which = 0;  // mbarriers: in the order in which a block initialises them; named barriers: number; products: groups
+  int which = 0;  // mbarriers: in the order in which a block initialises them; named barriers: number; waits: groups
 
   bool hits(Kind asked) const { return kind == asked; }
   bool hits(Kind asked, int one) const { return kind == asked && which == one; }

@@ -17,6 +17,7 @@ struct Schedule {
   Timing stores = Timing::Random;  // TMA stores
   bool late_products = true;       // wgmma computes when waited for, rather than when issued
   bool strict_warps = false;       // the most urgent warp that can run always runs; else a random one
+  bool last_block_first = false;   // no hardware does; kernels whose blocks wait for nobody do not care
 
   static constexpr int kCount = 36;
   /** The kCount combinations, numbered; `seed` varies what remains random. */

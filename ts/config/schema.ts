@@ -246,6 +246,12 @@ export const runSchema = z.strictObject({
     .enum(["bf16", "fp32"])
     .default("bf16")
     .describe("bf16: bf16 weights and activations, fp32 master weights and sums."),
+  gradientSums: z
+    .enum(["ordered", "any"])
+    .default("ordered")
+    .describe(
+      "ordered: gradients are added up in a fixed order, the same bits every time; any: in whatever order is fastest where a device's kernels have the choice (attention on compute capability 9.0 in bf16), so that no two runs there have the same bits.",
+    ),
   model: model.describe("The network: a preset, or its fields."),
   data: data.describe("What is read, in which order."),
   batch: batch.describe("How much a step reads."),

@@ -178,6 +178,8 @@ export interface MemoryPlan {
   /** Activations of the greediest Program. */
   scratchBytes: number;
   persistentBytes: number;
+  /** The same inputs give the same bits; false where some kernel adds in any order. */
+  repeatable: boolean;
 }
 
 /** What loading a Module would take, without allocating anything. Checks the Programs as load does. */

@@ -1,5 +1,5 @@
 import { ThalwegError } from "../base/errors.ts";
-import type { BackwardCall } from "./op.ts";
+import type { BackwardCall, OpRule } from "./op.ts";
 import { ops } from "./ops/index.ts";
 import { replay } from "./recompute.ts";
 import { Accumulate } from "./step_inputs.ts";
@@ -10,6 +10,12 @@ import type { Tape, TapeCommand, Tensor } from "./tape.ts";
  * and records the block's forward commands again before its backward. The bits are the same.
  */
 export type Recompute = "none" | "block";
+
+/**
+ * The order in which terms of a gradient are added: `ordered` is fixed, and gives the same bits always; `any` leaves it to
+ * ops that have the attribute `anyOrder`, whose kernels may then be faster and their last bits vary.
+ */
+export type GradientSums = "ordered" | "any";
 
 /** Whether a tensor depends on a parameter: only such tensors get gradients. */
 function dependents(commands: readonly TapeCommand[], extra: readonly Tensor[]): Set<Tensor> {
@@ -34,12 +40,14 @@ class Backward {
   readonly gradients = new Map<Tensor, Tensor>();
   private readonly tape: Tape;
   private readonly needs: Set<Tensor>;
+  private readonly sums: GradientSums;
   /** Forward tensor -> its recomputed twin. */
   private readonly twins = new Map<Tensor, Tensor>();
 
-  constructor(tape: Tape, needs: Set<Tensor>) {
+  constructor(tape: Tape, needs: Set<Tensor>, sums: GradientSums) {
     this.tape = tape;
     this.needs = needs;
+    this.sums = sums;
   }
 
   run(commands: readonly TapeCommand[], recompute: Recompute): void {
@@ -104,11 +112,7 @@ class Backward {
         into[output] = accumulates ? this.tape.gradient(t) : refuseParameter(t, c, call.op);
       else if (accumulates) into[output] = this.tape.empty(`backward/${t.name}`, "f32", t.shape);
     }
-    const attributes: Record<string, number> = {};
-    for (const name of Object.keys(rule.attributes)) {
-      const value = name === "accumulate" ? this.accumulate(c, into) : (call.attributes?.[name] ?? c.attributes[name]);
-      if (value !== undefined) attributes[name] = value;
-    }
+    const attributes = this.attributes(c, call, rule, into);
     const outputs: Readonly<Record<string, Tensor>> = this.tape.op(rule, inputs, attributes, {
       into,
       label: `backward/${c.label}`,
@@ -119,6 +123,23 @@ class Backward {
       if (others && t === merged) this.gradients.set(t, outputs[output]!);
       else this.contribute(t, outputs[output]!, c.label);
     }
+  }
+
+  /** Those of the forward op, but for what the call says and what only a backward pass knows. */
+  private attributes(
+    c: TapeCommand,
+    call: BackwardCall,
+    rule: OpRule,
+    into: Readonly<Record<string, Tensor>>,
+  ): Record<string, number> {
+    const attributes: Record<string, number> = {};
+    for (const name of Object.keys(rule.attributes)) {
+      let value = call.attributes?.[name] ?? c.attributes[name];
+      if (name === "accumulate") value = this.accumulate(c, into);
+      if (name === "anyOrder") value = this.sums === "any" ? 1 : 0;
+      if (value !== undefined) attributes[name] = value;
+    }
+    return attributes;
   }
 
   /** A forward operand (or its recomputed twin), or "dy": the gradient that arrived at output y. */
@@ -165,10 +186,10 @@ class Backward {
 export function gradients(
   tape: Tape,
   seeds: readonly (readonly [Tensor, Tensor])[],
-  options: { recompute?: Recompute; wrt?: readonly Tensor[] } = {},
+  options: { recompute?: Recompute; sums?: GradientSums; wrt?: readonly Tensor[] } = {},
 ): ReadonlyMap<Tensor, Tensor> {
   const commands = [...tape.commands];
-  const backward = new Backward(tape, dependents(commands, options.wrt ?? []));
+  const backward = new Backward(tape, dependents(commands, options.wrt ?? []), options.sums ?? "ordered");
   for (const [t, gradient] of seeds) backward.gradients.set(t, gradient);
   tape.purpose("gradients", () => backward.run(commands, options.recompute ?? "none"));
   return backward.gradients;

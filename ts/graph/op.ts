@@ -29,7 +29,7 @@ export interface BackwardCall {
   readonly gradients: Readonly<Record<string, string>>;
   /** Forward input whose gradient from elsewhere the call's optional operand `addend` takes in, sparing an `add`. */
   readonly addend?: string;
-  /** Attributes that differ from the forward op's of the same name (`accumulate` is set by autograd). */
+  /** Attributes that differ from the forward op's of the same name (`accumulate` and `anyOrder` are set by autograd). */
   readonly attributes?: Readonly<Record<string, number>>;
 }
 

@@ -1,4 +1,4 @@
-import type { Recompute } from "../graph/autograd.ts";
+import type { GradientSums, Recompute } from "../graph/autograd.ts";
 import type { Layout } from "../graph/layout.ts";
 import type { Reuse } from "../graph/plan.ts";
 import type { Precision, Tape } from "../graph/tape.ts";
@@ -39,6 +39,8 @@ export interface BuildOptions {
   evalBatch?: number | undefined;
   evalLength?: number | undefined;
   recompute?: Recompute | undefined;
+  /** Default: ordered, the same bits always. */
+  gradientSums?: GradientSums | undefined;
   /** Default: sequence. */
   attention?: AttentionScope | undefined;
   /** Rows of logits alive at one time; default by a budget of bytes, see graph/head.ts. */

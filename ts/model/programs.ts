@@ -44,7 +44,8 @@ const accumulate: Recorder = (t, model, batch) => {
   const x = hidden(t, model, batch);
   const loss = laid(t, model, "out/loss");
   const dx = head(t, x, headWeight(t, model.config), targetsOf(t, model, batch), loss, headOptions(model));
-  gradients(t, [[x, dx]], { recompute: model.options.recompute ?? "none" });
+  const { recompute = "none", gradientSums = "ordered" } = model.options;
+  gradients(t, [[x, dx]], { recompute, sums: gradientSums });
 };
 
 const update: Recorder = (t, { parameters, layout, options }) => {

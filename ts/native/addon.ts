@@ -118,7 +118,12 @@ export interface Addon {
   /** Version of Unicode that words and normalization follow. */
   unicodeVersion: string;
   cpuFeatures(): { path: string; best: string; cpus: number };
-  planMemory(layout: ArrayBuffer, programs: ArrayBuffer[], device: string, threads: number): Record<string, number>;
+  planMemory(
+    layout: ArrayBuffer,
+    programs: ArrayBuffer[],
+    device: string,
+    threads: number,
+  ): Record<string, number | boolean>;
   /** Lengths of `scalars` and `integers` of a play entry. */
   scalarCount: number;
   integerCount: number;

@@ -177,9 +177,10 @@ class Planner {
   async prepare(run: StudyRun) {
     const { config } = run;
     const data = await this.#dataOf(config);
-    const { model, batch, precision, memory, device, optimizer } = config;
+    const { model, batch, precision, gradientSums, memory, device, optimizer } = config;
+    const { groups } = optimizer;
     const { train, attention } = config.data;
-    const key = canonicalJson({ model, batch, precision, memory, device, groups: optimizer.groups, train, attention });
+    const key = canonicalJson({ model, batch, precision, gradientSums, memory, device, groups, train, attention });
     const known = this.#byKey.get(key) ?? this.#plan(config, data.facts);
     this.#byKey.set(key, known);
     const { shape, planned } = known;

@@ -1,3 +1,4 @@
+import type { GradientSums } from "../graph/autograd.ts";
 import { type BuiltModule, buildModule } from "../model/build.ts";
 import type { LlamaConfig } from "../model/llama.ts";
 import { preset } from "../model/presets.ts";
@@ -15,6 +16,7 @@ export interface BenchModelOptions {
   length?: number | undefined;
   microBatch?: number | undefined;
   recompute?: "none" | "block" | undefined;
+  gradientSums?: GradientSums | undefined;
   /** Mean tokens of a document, inside which attention then stays. Default: sequences are not divided. */
   documents?: number | undefined;
 }
@@ -43,6 +45,7 @@ export function buildBenchModel(options: BenchModelOptions): BenchModel {
     microBatch,
     length,
     recompute: options.recompute,
+    gradientSums: options.gradientSums,
     attention: options.documents === undefined ? "sequence" : "documents",
     kinds: ["accumulate", "update"],
     update: adamw(),

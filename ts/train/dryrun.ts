@@ -9,10 +9,11 @@ import { planMilestones } from "./milestones.ts";
 import { planWarnings } from "./plan.ts";
 import type { Occasion, WarningRecord } from "./records.ts";
 
-/** Bytes the engine adds to a Module of its own, by its pure query: packed weights, kernel workspaces. */
+/** What the engine's pure query says of a Module: bytes it adds of its own (packed weights, kernel workspaces), its bits. */
 export interface EngineMemory {
   packedBytes: number;
   workspaceBytes: number;
+  repeatable: boolean;
 }
 
 /** Everything known about a run before a device is touched. Bytes, counts and FLOPs, no formatted text. */
@@ -47,6 +48,8 @@ export interface DryRun {
   /** Tokens of one pass over the training data; null when the data is not known. */
   epochTokens: number | null;
   epochs: number | null;
+  /** The same plan gives the same bits; false where the device makes use of `gradientSums: any`. */
+  repeatable: boolean;
   phases: readonly Phase[];
   checkpoints: { step: number; occasion: Occasion; pinned: boolean }[];
   checkpointBytes: number;
@@ -105,9 +108,10 @@ export function dryRun(input: DryRunInput): DryRun {
     tokens,
     epochTokens,
     epochs: tokens === null || epochTokens === null ? null : tokens / epochTokens,
+    repeatable: engine.repeatable,
     phases: schedule.phases,
     ...disk(config, scalars, end, parameters),
-    warnings: planWarnings({ ...input, schedule, tokens }),
+    warnings: planWarnings({ ...input, schedule, tokens, repeatable: engine.repeatable }),
   };
 }
 

@@ -14,14 +14,16 @@ export interface PlanQuestion {
   epochSequences: number | null;
   /** Validation sequences there are; null when not known. */
   validationSequences: number | null;
+  /** Whether its device always gives the same bits. Default true. */
+  repeatable?: boolean;
 }
 
 /**
- * `plan-does-not-fit`: what can be said about a run before its first step. Impossible schedules are errors of
- * ts/schedule; these are plans that work but probably do not mean what they say.
+ * What can be said about a run before its first step. Impossible schedules are errors of ts/schedule; `plan-does-not-fit`
+ * are plans that work but probably do not mean what they say, `other-bits` is one that will not repeat.
  */
 export function planWarnings(question: PlanQuestion): WarningRecord[] {
-  const checks = [unreachedBudgets, shortDecays, repeatedData, smallValidation];
+  const checks = [unreachedBudgets, shortDecays, repeatedData, smallValidation, variedBits];
   return checks.flatMap((check) => check(question));
 }
 
@@ -79,4 +81,17 @@ function smallValidation({ config, validationSequences }: PlanQuestion): Warning
       ? "Prepare the data with a validation split, or name one under data.validation."
       : "All of them are used. Prepare a larger validation split for a steadier loss.",
   );
+}
+
+function variedBits({ repeatable = true }: PlanQuestion): WarningRecord[] {
+  if (repeatable) return [];
+  return [
+    {
+      type: "warning",
+      step: 0,
+      detector: "other-bits",
+      message: "gradientSums is any, and this device adds gradients in any order: no two runs will have the same bits",
+      suggestion: "Use gradientSums: ordered (the default) when the bits matter.",
+    },
+  ];
 }

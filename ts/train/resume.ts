@@ -51,7 +51,7 @@ export interface ResolvedConfig {
 
 /** Parts of a configuration that change the bits of a run. Threads, recompute, logging and such do not. */
 export function decisive({ config, model }: ResolvedConfig): Record<string, unknown> {
-  const { precision, batch, optimizer, seed, data, memory } = config;
+  const { precision, gradientSums, batch, optimizer, seed, data, memory } = config;
   const { maxLength: _, ...network } = model;
   return {
     ...Object.fromEntries(Object.entries(network).map(([field, value]) => [`model.${field}`, value])),
@@ -66,6 +66,7 @@ export function decisive({ config, model }: ResolvedConfig): Record<string, unkn
     "data.onEnd": data.onEnd,
     // Only when it is said, so that what was trained before there was a choice keeps its identity.
     ...(data.attention === "documents" ? { "data.attention": data.attention } : {}),
+    ...(gradientSums === "any" ? { gradientSums } : {}),
     ...(data.weights ? { "data.weights": data.weights, "data.changes": data.changes } : {}),
   };
 }
@@ -76,6 +77,7 @@ export function keepDecisive(asked: RunConfig, saved: RunConfig): RunConfig {
   return {
     ...asked,
     precision,
+    gradientSums: saved.gradientSums ?? "ordered", // this and data.attention: not said by checkpoints from before there was a choice
     model,
     optimizer,
     seed,
@@ -88,7 +90,7 @@ export function keepDecisive(asked: RunConfig, saved: RunConfig): RunConfig {
       onEnd: data.onEnd,
       weights: data.weights,
       changes: data.changes,
-      attention: data.attention ?? "sequence", // not said by checkpoints from before there was a choice
+      attention: data.attention ?? "sequence",
     },
     memory: { ...asked.memory, headChunk: memory.headChunk },
   };

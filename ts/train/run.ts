@@ -274,6 +274,7 @@ function warnOfOtherDevice({ start, from, plan }: Beginning, deviceClass: string
     ...(saved.deviceClass === deviceClass ? [] : [`device class ${saved.deviceClass} (here ${deviceClass})`]),
     ...(saved.numericsVersion === NUMERICS_VERSION ? [] : [`numerics version ${saved.numericsVersion}`]),
     ...(saved.microBatch === plan.microBatch ? [] : [`micro-batch ${saved.microBatch} (here ${plan.microBatch})`]),
+    ...(plan.dryRun.repeatable ? [] : ["gradientSums any (this device adds in any order)"]),
   ];
   const said = log.warnings.some((w) => w.detector === "other-bits" && w.step === from.step);
   if (differences.length === 0 || said) return;
@@ -282,6 +283,7 @@ function warnOfOtherDevice({ start, from, plan }: Beginning, deviceClass: string
     step: from.step,
     detector: "other-bits",
     message: `the checkpoint was written with ${differences.join(", ")}: the continuation is sound, but not bit-identical to an uninterrupted run`,
-    suggestion: "Resume on the same device class with the same micro-batch when the bits matter.",
+    suggestion:
+      "When the bits matter, resume on the same device class with the same micro-batch, and train with gradientSums: ordered.",
   });
 }

@@ -153,6 +153,7 @@ function build(config: RunConfig, model: LlamaConfig, scalars: RunScalars, micro
     length: batch.length,
     evalBatch: Math.min(microBatch, evaluation.sequences),
     recompute: memory.recompute,
+    gradientSums: config.gradientSums,
     attention: config.data.attention,
     headChunkRows: memory.headChunk === "auto" ? undefined : memory.headChunk,
     kinds: ["accumulate", "update", "evaluate"],

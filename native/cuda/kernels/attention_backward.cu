@@ -290,11 +290,11 @@ void launch_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv
 
 template <class Visible>
 bool backward_by_mma(const Context& ctx, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-                     const Visible& visible, std::byte* workspace, const AttentionShape& shape) {
+                     const Visible& visible, bool any_order, std::byte* workspace, const AttentionShape& shape) {
   Stream& stream = ctx.stream;
   if (!is_aligned(qkv, 16) || !is_aligned(dy, 16) || !is_aligned(dqkv, 16)) return false;
   if (on_hopper(ctx.target, shape)) {
-    hopper_attention_backward(stream, qkv, dy, dqkv, statistics, visible, workspace, shape);
+    hopper_attention_backward(stream, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
     return true;
   }
   switch (shape.head_dim) {
@@ -317,7 +317,7 @@ void backward_of(const ops::AttentionBackward& p, Context& ctx, const Visible& v
   const auto *qkv = p.qkv.as<const T>(), *dy = p.dy.as<const T>();
   auto* dqkv = p.dqkv.as<T>();
   if constexpr (std::is_same_v<T, bf16>)
-    if (backward_by_mma(ctx, qkv, dy, dqkv, statistics, visible, workspace, shape)) return;
+    if (backward_by_mma(ctx, qkv, dy, dqkv, statistics, visible, p.any_order != 0, workspace, shape)) return;
   fma::attention_backward(ctx.stream, qkv, dy, dqkv, statistics, visible, shape);
 }
 
@@ -330,6 +330,11 @@ void backward_of(const ops::AttentionBackward& p, Context& ctx) {
   backward_of<T>(p, ctx, documents, workspace + Documents::bytes(shape), shape);
 }
 
+/** Whether dQ is added up in memory, by the kernel of compute capability 9.0. */
+bool sums_in_memory(const ops::AttentionBackward& p, const Target& target) {
+  return p.qkv.dtype == DType::BF16 && on_hopper(target, attention_shape(p));
+}
+
 }  // namespace
 
 void attention_backward(const ops::AttentionBackward& p, Context& ctx) {
@@ -338,9 +343,12 @@ void attention_backward(const ops::AttentionBackward& p, Context& ctx) {
 
 size_t attention_backward_workspace(const ops::AttentionBackward& p, const Target& target) {
   const AttentionShape shape = attention_shape(p);
-  const bool hopper = p.qkv.dtype == DType::BF16 && on_hopper(target, shape);
   return RowStatistics::bytes(shape) + (p.starts.present() ? Documents::bytes(shape) : 0) +
-         (hopper ? hopper_backward_workspace(shape) : 0);
+         (sums_in_memory(p, target) ? hopper_backward_workspace(shape) : 0);
+}
+
+bool adds_in_any_order(const ops::AttentionBackward& p, const Target& target) {
+  return p.any_order != 0 && sums_in_memory(p, target);
 }
 
 }  // namespace thalweg::cuda

@@ -17,18 +17,19 @@ void hopper_attention(Stream& stream, const Target& target, const bf16* qkv, bf1
                       const Documents& visible, std::byte* workspace, const AttentionShape& shape);
 constexpr size_t kHopperForwardWorkspace = sizeof(int);
 
-/** The same, from the row statistics that attention_backward.cu made and `workspace` of hopper_backward_workspace. */
+/** The same, from the row statistics that attention_backward.cu made and `workspace` of hopper_backward_workspace.
+ * `any_order`: of the sums of dQ (hopper_attention_sums.cuh); their last bits then vary from run to run. */
 void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
-                               const RowStatistics& statistics, const WholeSequences& visible, std::byte* workspace,
-                               const AttentionShape& shape);
+                               const RowStatistics& statistics, const WholeSequences& visible, bool any_order,
+                               std::byte* workspace, const AttentionShape& shape);
 void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
-                               const RowStatistics& statistics, const Documents& visible, std::byte* workspace,
-                               const AttentionShape& shape);
+                               const RowStatistics& statistics, const Documents& visible, bool any_order,
+                               std::byte* workspace, const AttentionShape& shape);
 size_t hopper_backward_workspace(const AttentionShape& shape);
 
 /**
  * dQ in fp32 while blocks add to it: one tile of queries after the other, by sequence and head, and for each the number
- * of blocks that have added theirs. Within a tile the numbers lie as the warpgroups' accumulators do: [warpgroup][4
+ * of blocks that have added theirs, where they take turns. Within a tile the numbers lie as the warpgroups' accumulators do: [warpgroup][4
  * accumulators][thread], so that stores are dense; query_gradient_kernel puts them in order.
  */
 struct QueryGradients {

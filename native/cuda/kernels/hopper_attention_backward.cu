@@ -1,8 +1,6 @@
-#include "native/cuda/kernels/hopper_attention.h"
-#include "native/cuda/kernels/hopper_attention_operands.cuh"
+#include "native/cuda/kernels/hopper_attention_sums.cuh"
 #include "native/cuda/kernels/hopper_ring.cuh"
 #include "native/cuda/ptx/math.h"
-#include "native/cuda/ptx/turn.h"
 
 /**
  * attentionBackward on sm_90a (contract, formulas and floor: attention_backward.cu; pictures:
@@ -15,22 +13,8 @@
  *   dV += P^T dy   dK += dS^T Q     both with the A operand in the registers where P^T and dS^T were made
  *   dQ  = dS K     needs all 128 keys: dS^T goes to shared memory, and each warpgroup makes half of the tile
  *
- * dQ sums over blocks, in turns. Blocks begin with their diagonal, so that block j is at query tile i in its step i -
- * j, and tile i is met by block i first, then i - 1, ... 0, each a step after the one before: in the steady state
- * nobody waits.
- *
- *   step          0      1      2      3            sum of dQ 3 in fp32, in this order:
- *   keys 3 (starts first)  dQ3                        block 3 stores, 2 adds, 1 adds, 0 adds
- *   keys 2        dQ2    dQ3
- *   keys 1        dQ1    dQ2    dQ3                 a counter per tile of queries says whose turn it is
- *   keys 0        dQ0    dQ1    dQ2    dQ3
- *
- * So bits do not depend on what runs when; the first one stores, so nothing needs zeroing but the counters. Blocks wait
- * for blocks of lower index only, which the hardware starts in that order.
- *
- * With documents (attention_documents.h) a block stops after the last query that sees one of its keys. What tile i's
- * first query sees begins in some block b: blocks i down to b meet the tile and those before do not, so turns count as
- * without documents and nobody waits for a block that does not come.
+ * dQ sums over blocks of keys: in turns, the same bits always, or in any order (hopper_attention_sums.cuh; a template
+ * parameter of the kernel). A warp of the block's first warpgroup adds what the others make.
  */
 namespace thalweg::cuda {
 
@@ -51,36 +35,12 @@ struct BackwardShared {
   uint64_t keys_full;
 };
 
-/** Where a block stands in its walk over the query heads of its group and, for each, the tiles of queries. */
-struct QueryStep {
-  int head, first;  // query head, position of the tile's first query
-  DEVICE void advance(int queries, int begin, int end) {
-    first += queries;
-    if (first >= end) first = begin, head++;
-  }
-};
-
-struct BackwardBlock {
-  int first, end, kv, sequence, steps;  // first key, end of the queries that see one
-
-  template <class Visible>
-  static DEVICE BackwardBlock of(const Visible& visible, const AttentionShape& shape, int queries) {
-    const int tiles = (shape.seq + kBackwardKeys - 1) / kBackwardKeys, pair = static_cast<int>(blockIdx.x) / tiles;
-    const int first = (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * kBackwardKeys;
-    const int end = visible.end(shape, pair / shape.kv_heads, first + kBackwardKeys - 1);
-    return {first, end, pair % shape.kv_heads, pair / shape.kv_heads,
-            (end - first + queries - 1) / queries * shape.group()};
-  }
-  DEVICE QueryStep begin(const AttentionShape& shape) const { return {kv * shape.group(), first}; }
-};
-
 /** One thread loads everything, as slots become free. */
-template <int D, class Visible>
+template <int D>
 DEVICE void produce(BackwardShared<D>& shared, const TensorMap& qkv, const TensorMap& dy,
-                    const RowStatistics& statistics, const Visible& visible, const AttentionShape& shape) {
+                    const RowStatistics& statistics, const KeyBlock& block, const AttentionShape& shape) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr uint32_t kBytes = HeadTile<kQueries, D>::kBytes, kNumbers = kQueries * sizeof(float);
-  const auto block = BackwardBlock::of(visible, shape, kQueries);
   mbarrier_arrive_expect(&shared.keys_full, 2 * HeadTile<kBackwardKeys, D>::kBytes);
   load_rows(shared.keys, qkv, &shared.keys_full, shape.heads + block.kv, block.first, block.sequence);
   load_rows(shared.values, qkv, &shared.keys_full, shape.heads + shape.kv_heads + block.kv, block.first,
@@ -97,89 +57,6 @@ DEVICE void produce(BackwardShared<D>& shared, const TensorMap& qkv, const Tenso
     full = shared.query_ring.fill(place, kBytes + kNumbers);
     load_rows(shared.queries[place.slot], qkv, full, at.head, at.first, block.sequence);
     bulk_load(shared.lse2[place.slot], statistics.lse2 + row, kNumbers, full);
-  }
-}
-
-/** Named barriers. 1: dS^T stands in shared memory. 2, 3: a warpgroup has written its part of dQ; 4, 5: it may again.
- */
-struct Meeting {
-  static constexpr int kThreads = 128 + kWarp;  // a warpgroup and the warp that adds dQ
-
-  static DEVICE void consumers() { named_barrier_sync<1, 256>(); }
-  static DEVICE void written(int w) {
-    if (w == 0)
-      named_barrier_arrive<2, kThreads>();
-    else
-      named_barrier_arrive<3, kThreads>();
-  }
-  static DEVICE void wait_written(int w) {
-    if (w == 0)
-      named_barrier_sync<2, kThreads>();
-    else
-      named_barrier_sync<3, kThreads>();
-  }
-  static DEVICE void read(int w) {
-    if (w == 0)
-      named_barrier_arrive<4, kThreads>();
-    else
-      named_barrier_arrive<5, kThreads>();
-  }
-  static DEVICE void wait_read(int w) {
-    if (w == 0)
-      named_barrier_sync<4, kThreads>();
-    else
-      named_barrier_sync<5, kThreads>();
-  }
-  /** A barrier of warpgroup w alone. */
-  static DEVICE void warpgroup(int w) {
-    if (w == 0)
-      named_barrier_sync<6, 128>();
-    else
-      named_barrier_sync<7, 128>();
-  }
-};
-
-/** One warp adds the tiles of dQ to memory, each when its turn has come. */
-template <int D, class Visible>
-DEVICE void add_query_gradients(BackwardShared<D>& shared, const QueryGradients& gradients, const Visible& visible,
-                                const AttentionShape& shape) {
-  constexpr int kQueries = BackwardShared<D>::kQueries;
-  constexpr int kPart = kQueries * D / 2;
-  const auto block = BackwardBlock::of(visible, shape, kQueries);
-  const bool chosen = lane_index() == 0;
-  for (int w = 0; w < 2; w++) Meeting::read(w);
-  QueryStep at = block.begin(shape);
-  NO_UNROLL
-  for (int step = 0; step < block.steps; step++, at.advance(kQueries, block.first, block.end)) {
-    const int64_t tile = gradients.at(shape, block.sequence, at.head, at.first / kQueries);
-    const int turn = (at.first - block.first) / kBackwardKeys;
-    if (chosen) wait_for_turn(gradients.turns + tile, turn);
-    for (int w = 0; w < 2; w++) {
-      Meeting::wait_written(w);
-      if (chosen) {
-        float* to = gradients.sums + tile * gradients.tile_size + w * kPart;
-        if (turn == 0)
-          bulk_store(to, shared.dq[w], kPart * sizeof(float));
-        else
-          bulk_store_add(to, shared.dq[w], kPart * sizeof(float));
-        bulk_commit();
-      }
-    }
-    for (int w = 0; w < 2; w++) {
-      if (chosen) {
-        if (w == 0)
-          bulk_wait_read<1>();
-        else
-          bulk_wait_read<0>();
-      }
-      sync_warp();
-      Meeting::read(w);
-    }
-    if (chosen) {
-      bulk_wait<0>();
-      pass_turn(gradients.turns + tile, turn);
-    }
-    sync_warp();
   }
 }
 
@@ -239,12 +116,11 @@ DEVICE void hand_over(BackwardShared<D>& shared, const float* dq, int count, int
 
 /** Warpgroup w: 64 keys against all queries that see them. */
 template <int D, class Visible>
-DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv, const Visible& visible,
-                               const AttentionShape& shape, int w) {
+DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv, const KeyBlock& block,
+                               const Visible& visible, const AttentionShape& shape, int w) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
   constexpr int kColumns = kQueries == 64 ? D / 2 : D;  // of dQ that a warpgroup makes
   const int row = 64 * w + warp_index() % 4 * 16;       // of this warp's keys in the block
-  const auto block = BackwardBlock::of(visible, shape, kQueries);
   const int whole = visible.end(shape, block.sequence, block.first + row);  // queries before it see all the warp's keys
   const float c = shape.scale * kLog2E;
   const auto keys = operand(shared.keys, 64 * w), values = operand(shared.values, 64 * w);
@@ -313,11 +189,12 @@ DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv,
   bulk_wait_read<0>();
 }
 
-template <int D, class Visible>
+template <int D, class Visible, class Order>
 __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
     hopper_attention_backward_kernel(const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap dy,
                                      const __grid_constant__ TensorMap dqkv, RowStatistics statistics,
-                                     QueryGradients gradients, Visible visible, AttentionShape shape) {
+                                     QueryGradients gradients, Visible visible, AttentionShape shape,
+                                     HopperTileOrder order) {
   constexpr HopperTiles kTiles = hopper_backward_tiles(D);
   auto& shared = shared_memory<BackwardShared<D>>();
   if (threadIdx.x == 0) {
@@ -327,59 +204,73 @@ __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
     mbarrier_init_fence();
   }
   sync_threads();
+  const auto block = KeyBlock::of<Order>(order, visible, shape, kTiles.step);
   if (threadIdx.x < 128) {
     release_registers<kTiles.producer_registers>();
-    if (threadIdx.x == 0) produce<D>(shared, qkv, dy, statistics, visible, shape);
-    if (warp_index() == 1) add_query_gradients<D>(shared, gradients, visible, shape);
+    if (threadIdx.x == 0) produce<D>(shared, qkv, dy, statistics, block, shape);
+    if (warp_index() == 1) add_query_gradients<Order>(shared.dq, gradients, block, shape, kTiles.step);
   } else {
     claim_registers<kTiles.consumer_registers>();
     const uint32_t w = shuffle_from(static_cast<uint32_t>(threadIdx.x) / 128, 0) - 1;  // the same in a warp
-    differentiate_keys<D>(shared, dqkv, visible, shape, static_cast<int>(w));
+    differentiate_keys<D>(shared, dqkv, block, visible, shape, static_cast<int>(w));
   }
 }
 
-template <int D, class Visible>
+template <class Order, int D, class Visible>
 void launch_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
                      const QueryGradients& gradients, const Visible& visible, const AttentionShape& shape) {
   constexpr HopperTiles kTiles = hopper_backward_tiles(D);
   static_assert(RowStatistics::kPadding % kTiles.step == 0 && kBackwardKeys % kTiles.step == 0);
   const int heads = shape.heads + 2 * shape.kv_heads;
-  const int64_t blocks = ceil_div(shape.seq, kBackwardKeys) * shape.kv_heads * shape.batch;
-  launch(
-      stream, hopper_attention_backward_kernel<D, Visible>,
-      GridShape{
-          {static_cast<unsigned>(blocks), 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(BackwardShared<D>)},
-      head_boxes(qkv, shape, heads), head_boxes(dy, shape, shape.heads), head_boxes(dqkv, shape, heads), statistics,
-      gradients, visible, shape);
+  const auto order = Order::kTurns ? HopperTileOrder::of_turns(shape.seq, shape.kv_heads, shape.batch)
+                                   : HopperTileOrder::of_keys(shape.seq, D, shape.heads, shape.kv_heads, shape.batch);
+  const auto blocks = static_cast<unsigned>(order.count());
+  launch(stream, hopper_attention_backward_kernel<D, Visible, Order>,
+         GridShape{{blocks, 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(BackwardShared<D>)},
+         head_boxes(qkv, shape, heads), head_boxes(dy, shape, shape.heads), head_boxes(dqkv, shape, heads), statistics,
+         gradients, visible, shape, order);
 }
 
-template <class Visible>
+template <class Order, class Visible>
 void backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-              const Visible& visible, std::byte* workspace, const AttentionShape& shape) {
-  const auto gradients = QueryGradients::in(workspace, shape);
-  stream.fill_bytes(gradients.turns, 0, static_cast<size_t>(gradients.count(shape)) * sizeof(int));
+              const Visible& visible, const QueryGradients& gradients, const AttentionShape& shape) {
+  const auto tiles = static_cast<size_t>(gradients.count(shape));
+  if (Order::kTurns)
+    stream.fill_bytes(gradients.turns, 0, tiles * sizeof(int));
+  else
+    stream.fill_bytes(gradients.sums, 0, tiles * static_cast<size_t>(gradients.tile_size) * sizeof(float));
   switch (shape.head_dim) {
-#define THALWEG_CASE(D)                                                               \
-  case D:                                                                             \
-    launch_backward<D>(stream, qkv, dy, dqkv, statistics, gradients, visible, shape); \
+#define THALWEG_CASE(D)                                                                      \
+  case D:                                                                                    \
+    launch_backward<Order, D>(stream, qkv, dy, dqkv, statistics, gradients, visible, shape); \
     return hopper_query_gradient(stream, gradients, dqkv, shape);
     THALWEG_HOPPER_HEAD_DIMS(THALWEG_CASE)
 #undef THALWEG_CASE
   }
 }
 
+template <class Visible>
+void backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
+              const Visible& visible, bool any_order, std::byte* workspace, const AttentionShape& shape) {
+  const auto gradients = QueryGradients::in(workspace, shape);
+  if (any_order)
+    backward<InAnyOrder>(stream, qkv, dy, dqkv, statistics, visible, gradients, shape);
+  else
+    backward<InTurns>(stream, qkv, dy, dqkv, statistics, visible, gradients, shape);
+}
+
 }  // namespace
 
 void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
-                               const RowStatistics& statistics, const WholeSequences& visible, std::byte* workspace,
-                               const AttentionShape& shape) {
-  backward(stream, qkv, dy, dqkv, statistics, visible, workspace, shape);
+                               const RowStatistics& statistics, const WholeSequences& visible, bool any_order,
+                               std::byte* workspace, const AttentionShape& shape) {
+  backward(stream, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
 }
 
 void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
-                               const RowStatistics& statistics, const Documents& visible, std::byte* workspace,
-                               const AttentionShape& shape) {
-  backward(stream, qkv, dy, dqkv, statistics, visible, workspace, shape);
+                               const RowStatistics& statistics, const Documents& visible, bool any_order,
+                               std::byte* workspace, const AttentionShape& shape) {
+  backward(stream, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
 }
 
 size_t hopper_backward_workspace(const AttentionShape& shape) {

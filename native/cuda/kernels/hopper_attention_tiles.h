@@ -49,9 +49,10 @@ static_assert(hopper_forward_tiles(64).fits() && hopper_forward_tiles(128).fits(
               hopper_backward_tiles(128).fits());
 
 /**
- * The order of the forward tiles, a permutation of all (tile of queries, head, sequence). Pairs (sequence, kv head)
- * form sections whose keys and values stay in L2 together; in a section the longest tiles go first, and the query heads
- * of a group, which read the same keys and values, are neighbours.
+ * The order in which tiles are begun, a permutation of all (tile, head, sequence). Pairs (sequence, kv head) form
+ * sections of which all that tiles share stays in L2 together; in a section the longest tiles go first, and the query
+ * heads of a group, which read the same keys and values, are neighbours. A tile's index grows with its length: forward,
+ * where tiles are of queries, it is their place in the sequence; in the gradient those of keys count from the end.
  */
 struct HopperTileOrder {
   int tiles, group, kv_heads, pairs, section;  // section: pairs in one
@@ -62,11 +63,19 @@ struct HopperTileOrder {
 
   static constexpr int64_t kSectionBytes = int64_t{32} << 20;  // of 50 (H100) or 60 (H200) MB of L2
 
+  /** Forward. Tiles of a pair share its keys and values. */
   static HopperTileOrder of(int tiles, int seq, int head_dim, int heads, int kv_heads, int batch) {
-    const int64_t bytes = static_cast<int64_t>(seq) * head_dim * 2 * 2;  // keys and values of a pair
-    const int64_t fit = kSectionBytes / bytes;
-    const int pairs = kv_heads * batch;
-    return {tiles, heads / kv_heads, kv_heads, pairs, static_cast<int>(fit < 1 ? 1 : fit < pairs ? fit : pairs)};
+    const int64_t bytes = static_cast<int64_t>(seq) * head_dim * 2 * 2;
+    return {tiles, heads / kv_heads, kv_heads, kv_heads * batch, pairs_that_fit(bytes, kv_heads * batch)};
+  }
+  /** Blocks of keys, by kv head. Those of a pair share its group's queries and dy in bf16 and sums of dQ in fp32. */
+  static HopperTileOrder of_keys(int seq, int head_dim, int heads, int kv_heads, int batch) {
+    const int64_t bytes = static_cast<int64_t>(seq) * head_dim * (heads / kv_heads) * (2 + 2 + 4);
+    return {blocks_of(seq), 1, kv_heads, kv_heads * batch, pairs_that_fit(bytes, kv_heads * batch)};
+  }
+  /** Blocks of keys that wait for those of later keys: one pair after the other, and `index` is the place. */
+  static HopperTileOrder of_turns(int seq, int kv_heads, int batch) {
+    return {blocks_of(seq), 1, kv_heads, kv_heads * batch, 1};
   }
   HOST_DEVICE int count() const { return tiles * group * pairs; }
   HOST_DEVICE Tile at(int i) const {
@@ -74,6 +83,13 @@ struct HopperTileOrder {
     const int width = (pairs - first < section ? pairs - first : section) * group;
     const int pair = first + rest % width / group;
     return {tiles - 1 - rest / width, pair % kv_heads * group + rest % group, pair / kv_heads};
+  }
+
+ private:
+  static int blocks_of(int seq) { return (seq + kBackwardKeys - 1) / kBackwardKeys; }
+  static int pairs_that_fit(int64_t bytes, int pairs) {
+    const int64_t fit = kSectionBytes / bytes;
+    return static_cast<int>(fit < 1 ? 1 : fit < pairs ? fit : pairs);
   }
 };
 

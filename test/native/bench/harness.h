@@ -69,6 +69,7 @@ inline int sets_for(const Options& options, double bytes) {
 void run(Device& device, const Options& options, size_t workspace, const Measurement& measurement);
 
 void print_predictions();
+void print_attention_predictions();
 void matmul_benchmarks(Device& device, const Options& options);
 void attention_benchmarks(Device& device, const Options& options);
 void memory_benchmarks(Device& device, const Options& options);

@@ -1,6 +1,6 @@
 // Benchmarks of the CUDA kernels: a line about the device, then one JSON line for each measurement.
 //   kernel_bench [--only GROUP] [--tiny]
-//   kernel_bench --predict    what the cost model expects of the paper's matrix products on an H200; needs no device
+//   kernel_bench --predict    what cost models expect of the paper's matrix products and of attention; needs no device
 #include <cstring>
 
 #include "test/native/bench/harness.h"
@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
       options.tiny = true;
     else if (std::strcmp(argv[i], "--predict") == 0) {
       bench::print_predictions();
+      bench::print_attention_predictions();
       return 0;
     } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc)
       options.only = argv[++i];

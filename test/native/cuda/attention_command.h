@@ -24,9 +24,10 @@ struct Backward {
   Buffer dy, dqkv;
   Backward(const Problem& c, DType act, const Doubles& values)
       : dy(act, {c.rows(), c.y_width()}, values), dqkv(act, {c.rows(), c.qkv_width()}) {}
-  void run(const Problem& c, const Forward& f, float scale, const Starts& starts = {}) {
-    run_op<ops::AttentionBackward>({f.qkv, f.y, f.lse, dy, operand_of(starts), dqkv},
-                                   {double(c.seq), double(c.heads), double(c.kv_heads), double(c.dim), scale});
+  void run(const Problem& c, const Forward& f, float scale, const Starts& starts = {}, bool any_order = false) {
+    run_op<ops::AttentionBackward>(
+        {f.qkv, f.y, f.lse, dy, operand_of(starts), dqkv},
+        {double(c.seq), double(c.heads), double(c.kv_heads), double(c.dim), scale, double(any_order)});
   }
 };
 
@@ -46,6 +47,28 @@ inline void check_problem(const Problem& c, DType act, float scale, const Starts
     b.run(c, f, scale, starts);
     compare_gradient(c.name(), c, b.dqkv.get(), want, tolerance);
     return joined({&f.y, &f.lse, &b.dqkv});
+  });
+}
+
+/** With leave to add in any order, on this device: dQ as near to float64 as in order under every schedule, dK and dV of
+ * its bits; `ignored`: dQ too. */
+inline void check_any_order(const Problem& c, DType act, float scale, const Starts& starts = {}, bool ignored = false) {
+  const Doubles qkv = random_values(c.rows() * c.qkv_width(), act, 1),
+                dy = random_values(c.rows() * c.y_width(), act, 2);
+  Forward f(c, act, qkv);
+  Backward ordered(c, act, dy);
+  f.run(c, scale, starts);
+  ordered.run(c, f, scale, starts);
+  const Doubles kept = ordered.dqkv.get();
+  const auto want = reference(c, qkv, dy, scale, starts);
+  on_every_schedule([&] {
+    Backward b(c, act, dy);
+    b.run(c, f, scale, starts, true);
+    const Doubles found = b.dqkv.get();
+    compare_gradient(c.name() + " in any order", c, found, want, act == DType::F32 ? kF32 : kBf16);
+    for (size_t i = 0; i < found.size(); i++)
+      CHECK(found[i] == kept[i] || (!ignored && static_cast<int64_t>(i) % c.qkv_width() < c.heads * c.dim), c.name(),
+            ": value ", i, " has other bits than in order");
   });
 }
 

@@ -7,6 +7,7 @@
 
 using namespace check;
 using check::attention::Backward;
+using check::attention::check_any_order;
 using check::attention::check_bad_starts;
 using check::attention::check_problem;
 using check::attention::check_separation;
@@ -30,22 +31,20 @@ const Problem kProblems[] = {
 
 }  // namespace
 
-TEST("the forward tiles are a permutation, sections first, then longest first, the heads of a group side by side") {
-  struct Shape {
-    int tiles, seq, heads, kv_heads, batch;
-  };
-  for (const Shape& s : {Shape{1, 1, 1, 1, 1}, {3, 500, 8, 2, 3}, {86, 16384, 12, 4, 3}, {342, 65536, 4, 4, 2}}) {
-    const auto order = cuda::HopperTileOrder::of(s.tiles, s.seq, 64, s.heads, s.kv_heads, s.batch);
+TEST("the orders of tiles are permutations: sections first, then longest first, the heads of a group side by side") {
+  using Order = cuda::HopperTileOrder;
+  const auto check_order = [](const Order& order) {
     std::set<std::array<int, 3>> seen;
-    cuda::HopperTileOrder::Tile last{};
+    Order::Tile last{};
+    const int batch = order.pairs / order.kv_heads, heads = order.group * order.kv_heads;
     for (int i = 0; i < order.count(); i++) {
       const auto tile = order.at(i);
-      CHECK(tile.index >= 0 && tile.index < s.tiles && tile.head >= 0 && tile.head < s.heads && tile.sequence >= 0 &&
-                tile.sequence < s.batch,
+      CHECK(tile.index >= 0 && tile.index < order.tiles && tile.head >= 0 && tile.head < heads && tile.sequence >= 0 &&
+                tile.sequence < batch,
             "tile ", i, " is (", tile.index, ", ", tile.head, ", ", tile.sequence, ")");
       seen.insert({tile.index, tile.head, tile.sequence});
       const auto section = [&](const auto& t) {
-        return (t.sequence * s.kv_heads + t.head / order.group) / order.section;
+        return (t.sequence * order.kv_heads + t.head / order.group) / order.section;
       };
       if (i > 0) {
         CHECK(section(tile) >= section(last), "tile ", i, " goes back to a section");
@@ -55,8 +54,18 @@ TEST("the forward tiles are a permutation, sections first, then longest first, t
       }
       last = tile;
     }
-    CHECK(static_cast<int>(seen.size()) == order.count() && order.count() == s.tiles * s.heads * s.batch,
+    CHECK(static_cast<int>(seen.size()) == order.count() && order.count() == order.tiles * heads * batch,
           "some tile comes twice");
+  };
+  struct Shape {
+    int tiles, seq, heads, kv_heads, batch;
+  };
+  for (const Shape& s : {Shape{1, 1, 1, 1, 1}, {3, 500, 8, 2, 3}, {86, 16384, 12, 4, 3}, {342, 65536, 4, 4, 2}}) {
+    check_order(Order::of(s.tiles, s.seq, 64, s.heads, s.kv_heads, s.batch));
+    check_order(Order::of_keys(s.seq, 64, s.heads, s.kv_heads, s.batch));
+    const auto turns = Order::of_turns(s.seq, s.kv_heads, s.batch);
+    check_order(turns);
+    CHECK(turns.section == 1, "blocks that wait for each other are not in the order of their pair");
   }
 }
 
@@ -72,6 +81,16 @@ TEST(
     on_device(90, 3, [&] {
       const Problem& c = problems[(kind + kind / 4) % 4];
       check_problem(c, DType::BF16, c.scale(), random_starts(c, kind, 3));
+    });
+}
+
+TEST("dQ added in any order agrees with float64 too, and dK and dV have the bits they have in order") {
+  for (const Problem& c : kProblems) on_device(90, 3, [&] { check_any_order(c, DType::BF16, c.scale()); });
+  const Problem problems[] = {{1, 420, 1, 1, 48}, {2, 200, 2, 1, 64}, {1, 300, 1, 1, 128}};
+  for (int kind : {1, 3, 5, 6})
+    on_device(90, 3, [&] {
+      const Problem& c = problems[kind % 3];
+      check_any_order(c, DType::BF16, c.scale(), random_starts(c, kind, 3));
     });
 }
 
@@ -195,6 +214,16 @@ TEST("where the Hopper kernels do not apply, others do: other head dims, scales 
     check_problem({1, 70, 2, 1, 64}, DType::BF16, -0.1f);
   });
   on_device(100, 2, [] { check_problem({1, 70, 2, 1, 64}, DType::BF16, 0.125f); });
+}
+
+TEST("kernels that add in a fixed order anyway ignore the leave not to") {
+  for (int capability : {80, 90, 100})
+    on_device(capability, 2, [capability] {
+      for (DType act : {DType::F32, DType::BF16}) {
+        const bool hopper = capability == 90 && act == DType::BF16;
+        check_any_order({1, 70, 2, 1, hopper ? 80 : 64}, act, 0.125f, {}, true);
+      }
+    });
 }
 
 TEST_MAIN()

@@ -16,17 +16,25 @@ struct Step {
   int which = 0;
 };
 
-/** Runs of one op whose bits are those of the run without sabotage, or are not. */
+/** Runs of one op whose results are those of the run without sabotage, or are not. */
 struct Subject {
-  std::function<std::vector<unsigned char>()> bits;
-  std::vector<unsigned char> right;
+  std::function<Doubles()> run;
+  double slack;  // by which values may differ, of themselves; 0: their bits must be the same
+  Doubles right;
 
-  explicit Subject(std::function<std::vector<unsigned char>()> run) : bits(std::move(run)), right(bits()) {}
+  explicit Subject(std::function<Doubles()> values, double difference = 0)
+      : run(std::move(values)), slack(difference), right(run()) {}
+  std::string wrong() const {
+    const Doubles found = run();
+    for (size_t i = 0; i < right.size(); i++)
+      if (!(std::fabs(found[i] - right[i]) <= slack * (0.01 + std::fabs(right[i]))))
+        return "value " + std::to_string(i) + " is " + std::to_string(found[i]) + ", not " + std::to_string(right[i]);
+    return "";
+  }
   void must_need(const Step& step) const {
-    const auto run = [&] { return bits() == right ? std::string() : std::string("other bits"); };
     simt::sabotage = {step.kind, step.which};
     try {
-      must_be_caught(step.what, run);
+      must_be_caught(step.what, [&] { return wrong(); });
     } catch (...) {
       simt::sabotage = {};
       throw;
@@ -50,20 +58,27 @@ Subject forward(const Starts& starts) {
   return Subject([qkv, starts] {
     Forward f(kProblem, DType::BF16, qkv);
     on_device(90, 1, [&] { f.run(kProblem, kProblem.scale(), starts); });
-    return joined({&f.y, &f.lse});
+    Doubles values = f.y.get();
+    const Doubles lse = f.lse.get();
+    values.insert(values.end(), lse.begin(), lse.end());
+    return values;
   });
 }
 
-Subject backward(const Starts& starts) {
+/** bf16 rounds what was added in another order to the same value or, rarely, to the next. */
+constexpr double kNextValue = 0x1p-7;
+
+Subject backward(const Starts& starts, bool any_order = false) {
   const Doubles qkv = random_values(kProblem.rows() * kProblem.qkv_width(), DType::BF16, 1),
                 dy = random_values(kProblem.rows() * kProblem.y_width(), DType::BF16, 2);
   Forward f(kProblem, DType::BF16, qkv);
   on_device(90, 1, [&] { f.run(kProblem, kProblem.scale(), starts); });
-  return Subject([f, dy, starts] {
+  const auto run = [f, dy, starts, any_order] {
     Backward b(kProblem, DType::BF16, dy);
-    on_device(90, 1, [&] { b.run(kProblem, f, kProblem.scale(), starts); });
-    return joined({&b.dqkv});
-  });
+    on_device(90, 1, [&] { b.run(kProblem, f, kProblem.scale(), starts, any_order); });
+    return b.dqkv.get();
+  };
+  return Subject(run, any_order ? kNextValue : 0);
 }
 
 /** mbarriers: in the order of init() in the kernel. */
@@ -97,7 +112,10 @@ TEST("the forward kernel needs each of its waits, fences and barriers, with docu
   }
 }
 
-TEST("the gradient's kernels need each of their waits, fences, barriers and turns, with documents and without") {
+namespace {
+
+/** What the gradient's kernel needs in whatever order dQ is added. */
+std::vector<Step> gradient_steps() {
   auto steps = each_mbarrier({"queries 0 full", "queries 0 empty", "queries 1 full", "queries 1 empty", "dy 0 full",
                               "dy 0 empty", "dy 1 full", "dy 1 empty", "keys full"});
   for (int empty : {1, 3, 5, 7}) steps.push_back({"a release", Kind::MbarrierArrive, empty});
@@ -110,13 +128,50 @@ TEST("the gradient's kernels need each of their waits, fences, barriers and turn
   steps.push_back({"the fence before products", Kind::ProductFence});
   steps.push_back({"the wait for S and dQ", Kind::ProductWait, 1});
   steps.push_back({"the wait for dP and dK", Kind::ProductWait, 0});
-  steps.push_back({"the wait until stores have read", Kind::StoreRead});
+  steps.push_back({"the wait until the first half of dQ is read", Kind::StoreRead, 1});
+  steps.push_back({"the waits until the other half, dK and dV are read", Kind::StoreRead, 0});
+  steps.push_back({"the zeros that counters or sums begin with", Kind::Fill});
+  return steps;
+}
+
+}  // namespace
+
+TEST("the gradient's kernels need each of their waits, fences, barriers and turns, with documents and without") {
+  auto steps = gradient_steps();
   steps.push_back({"the wait until dQ is written, before the turn passes", Kind::StoreWritten});
   steps.push_back({"the turn", Kind::Turn});
   for (const Starts& starts : {Starts{}, documents()}) {
     const Subject subject = backward(starts);
     for (const Step& step : steps) subject.must_need(step);
   }
+}
+
+TEST("with dQ added in any order the gradient needs them all but the turns, with documents and without") {
+  for (const Starts& starts : {Starts{}, documents()}) {
+    const Subject subject = backward(starts, true);
+    for (const Step& step : gradient_steps()) subject.must_need(step);
+  }
+}
+
+TEST("adding in any order no block waits for another: not when they run one by one, nor from the last to the first") {
+  const Subject any = backward({}, true), turns = backward({});
+  for (const unsigned resident : {1u, 5u})
+    for (const bool last_block_first : {false, true}) {
+      auto& device = cuda::simulated_device();
+      const auto before = device;
+      device.resident = resident;
+      device.schedule.last_block_first = last_block_first;
+      std::string found = any.wrong(), waits;
+      try {
+        turns.wrong();
+      } catch (const Error& e) {
+        waits = e.what();
+      }
+      device = before;
+      CHECK(found.empty(), resident, " blocks at a time: ", found);
+      const bool stuck = waits.find("wait for a turn among blocks") != std::string::npos;
+      CHECK(stuck == (resident == 1 && last_block_first), "turns, ", resident, " blocks at a time: ", waits);
+    }
 }
 
 TEST_MAIN()

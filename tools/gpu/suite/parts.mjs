@@ -12,7 +12,7 @@ const paperModels = [
   ["paper-0.6b", 4],
   ["paper-1.2b", 4],
 ];
-const benchGroups = { memory: 60, matmul: 200, attention: 90 };
+const benchGroups = { memory: 60, matmul: 200, attention: 140 };
 
 const thalweg = (place, args) => [process.execPath, [join(place.root, "dist/cli/main.js"), ...args]];
 

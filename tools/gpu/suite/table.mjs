@@ -82,7 +82,7 @@ function matmul(parts) {
 
 function attention(parts) {
   const rows = paired(parts, "attention").map(({ line, peer }) => [
-    line.group.replace("attention ", ""),
+    `${line.group.replace("attention ", "")}, ${line.name}`,
     `${line.seq} x ${line.headDim}, ${line.heads}/${line.kvHeads} heads`,
     number(line.tflops),
     Object.entries(peer?.backends ?? {})

@@ -54,6 +54,11 @@ const train = defineCommand({
       default: "none" as const,
       describe: "What is computed again in the backward pass, to save memory.",
     },
+    "gradient-sums": {
+      choices: ["ordered", "any"] as const,
+      default: "ordered" as const,
+      describe: "The order in which gradients are added, as in a config.",
+    },
     steps: { type: "number", default: 10, describe: "Steps measured." },
   },
   run: async (args) => {
@@ -64,6 +69,7 @@ const train = defineCommand({
       device: args.device,
       microBatch: args["micro-batch"],
       recompute: args.recompute,
+      gradientSums: args["gradient-sums"],
       onStep: (step, ms, loss) => note(`step ${step}  ${ms.toFixed(1)} ms  loss ${loss.toFixed(4)}`),
     });
     if (args.json) return printJson(result);

@@ -24,7 +24,7 @@ export const attention = defineOp({
 
 export const attentionBackward = defineOp({
   name: "attentionBackward",
-  doc: "Gradient of attention with respect to the packed rows; scores are recomputed from lse; starts as in attention. Sums in a fixed order: same bits for any number of threads.",
+  doc: "Gradient of attention with respect to the packed rows; scores are recomputed from lse; starts as in attention. Sums in a fixed order: same bits always, for any number of threads. anyOrder 1 lets dq (never dk, dv) be added in whatever order is fastest, so that its last bits may vary from run to run: the kernel of compute capability 9.0 does; all others keep their order, which costs them nothing.",
   inputs: {
     qkv: act("rows", "(heads + 2 * kvHeads) * headDim"),
     y: act("rows", "heads * headDim"),
@@ -33,7 +33,7 @@ export const attentionBackward = defineOp({
     starts: optional(i32("rows")),
   },
   outputs: { dqkv: act("rows", "(heads + 2 * kvHeads) * headDim") },
-  attributes: { seq: "int", heads: "int", kvHeads: "int", headDim: "int", scale: "f32" },
+  attributes: { seq: "int", heads: "int", kvHeads: "int", headDim: "int", scale: "f32", anyOrder: "int" },
   requires: ["rows % seq == 0", "heads % kvHeads == 0"],
   flops: ({ rows, seq, heads, headDim }) => 10 * (rows! / seq!) * pairs(seq!) * heads! * headDim!,
 });
