@@ -3,19 +3,26 @@
  * bf16 take the sm_90a kernels. test/native/cuda holds the kernels themselves against float64.
  */
 import { Engine, planMemory, type TensorData } from "../../ts/engine/engine.ts";
-import { type AttentionScope, buildModule } from "../../ts/model/build.ts";
+import { type AttentionScope, type BuildOptions, buildModule } from "../../ts/model/build.ts";
 import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamScalars, adamw } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
 import { loadModule, playIntegers } from "../../ts/train/module_machine.ts";
+import { makeWorkplace, stopAt, trainSmall } from "../train/support/runs.ts";
 import { simtTest as test } from "./support/simt.ts";
 
 const [vocab, batch, length] = [61, 1, 200]; // more positions than one tile of queries or keys has
 
-const build = (headDim: number, precision: "f32" | "bf16", attention: AttentionScope = "sequence") =>
+const build = (
+  headDim: number,
+  precision: "f32" | "bf16",
+  attention: AttentionScope = "sequence",
+  gradientSums: BuildOptions["gradientSums"] = "ordered",
+) =>
   buildModule(llamaConfig({ vocab, dim: 64, layers: 1, heads: 4, kvHeads: 2, headDim, ffn: 96, maxLength: length }), {
     precision,
     attention,
+    gradientSums,
     microBatch: batch,
     length,
     kinds: ["accumulate"],
@@ -28,9 +35,10 @@ async function gradients(
   device: "cpu" | "simt",
   headDim: number,
   documents?: number,
+  sums?: BuildOptions["gradientSums"],
 ): Promise<Map<string, TensorData>> {
   await using engine = await Engine.create({ device });
-  const built = build(headDim, "bf16", documents === undefined ? "sequence" : "documents");
+  const built = build(headDim, "bf16", documents === undefined ? "sequence" : "documents", sums);
   const module = await loadModule(engine, built, 5);
   const { tokens, targets, starts } = randomBatch(vocab, batch, length, 3, 0, documents);
   const scalars = adamScalars({ ...adamDefaults, step: 0, lr: 1e-2, lossScale: 1 / tokens.length });
@@ -50,11 +58,11 @@ function relativeError(got: TensorData, want: TensorData): number {
   return Math.sqrt(error / norm);
 }
 
-for (const [headDim, documents] of [[48], [64], [128], [64, 40]] as const) {
-  const where = documents === undefined ? "" : ", inside documents";
+for (const [headDim, documents, sums] of [[48], [64], [128], [64, 40], [64, undefined, "any"]] as const) {
+  const where = (documents === undefined ? "" : ", inside documents") + (sums === "any" ? ", added in any order" : "");
   test(`head dim ${headDim}${where}: loss and every gradient through the sm_90a attention equal the CPU's`, async (t) => {
     const want = await gradients("cpu", headDim, documents);
-    const got = await gradients("simt", headDim, documents);
+    const got = await gradients("simt", headDim, documents, sums);
     for (const [name, values] of want) {
       // Every activation is rounded to 2^-9, and one that falls on the other side of a boundary moves by 2^-8 through a layer.
       const error = relativeError(got.get(name)!, values);
@@ -91,4 +99,33 @@ test("the fp32 sums of dQ are in the plan of memory where those kernels run, and
   t.true(plan(64, "bf16") >= sums);
   t.true(plan(64, "f32") < sums);
   t.true(plan(80, "bf16") < sums, "head dim 80 has no such kernel");
+});
+
+test("a plan says that its bits vary where gradients are added in any order, and nowhere else", (t) => {
+  const repeatable = (device: "cpu" | "simt", ...of: Parameters<typeof build>) =>
+    planMemory(build(...of).spec, { device }).repeatable;
+  t.false(repeatable("simt", 64, "bf16", "sequence", "any"));
+  t.false(repeatable("simt", 48, "bf16", "documents", "any"));
+  t.true(repeatable("simt", 64, "bf16", "sequence", "ordered"));
+  t.true(repeatable("simt", 64, "f32", "sequence", "any"));
+  t.true(repeatable("simt", 80, "bf16", "sequence", "any"), "head dim 80 has no such kernel");
+  t.true(repeatable("cpu", 64, "bf16", "sequence", "any"));
+});
+
+test("a run whose bits vary says so when it begins and when it goes on; the CPU's does not", async (t) => {
+  const workplace = await makeWorkplace();
+  const model = { dim: 32, layers: 1, heads: 1, kvHeads: 1, headDim: 48, ffn: 48 };
+  const options = { steps: 4, precision: "bf16", gradientSums: "any", evaluation: { every: 0, atDecays: false }, model };
+  for (const device of ["simt", "cpu"]) {
+    const config = { ...options, device };
+    await trainSmall(workplace, device, { config, ...stopAt(1) });
+    const { warnings } = await trainSmall(workplace, device, { config, resume: "auto" });
+    const said = warnings.filter((w) => w.detector === "other-bits");
+    if (device === "cpu") t.deepEqual(said, []);
+    else {
+      t.is(said.length, 2);
+      t.like(said[0], { step: 0 });
+      t.regex(said[1]!.message, /written with gradientSums any \(this device adds in any order\)/);
+    }
+  }
 });

@@ -1,6 +1,6 @@
 import test from "ava";
 import { gradients } from "../../ts/graph/autograd.ts";
-import { add, attentionDecode, linear, rmsnorm, swiglu } from "../../ts/graph/functions.ts";
+import { add, attention, attentionDecode, linear, rmsnorm, swiglu } from "../../ts/graph/functions.ts";
 import { classifier, sum } from "../../ts/graph/ops/classifier.ts";
 import { axpy } from "../../ts/graph/ops/elementwise.ts";
 import { Tape, type Tensor } from "../../ts/graph/tape.ts";
@@ -41,6 +41,27 @@ test("the first writer of a parameter's gradient overwrites in the first micro-b
   gradients(tape, [seeded(tape, linear(linear(x, w), w))]);
   const flags = tape.commands.filter((c) => c.rule.name === "linearWgrad").map((c) => c.attributes.accumulate);
   t.deepEqual(flags, [2, 1]);
+});
+
+test("sums in any order are asked of the one op that can use them, and of none unless that was said", (t) => {
+  for (const [options, anyOrder] of [
+    [{}, 0],
+    [{ sums: "ordered" }, 0],
+    [{ sums: "any" }, 1],
+  ] as const) {
+    const tape = new Tape();
+    const qkv = linear(tape.persistent("x", "f32", [6, 4]), tape.param("qkv.weight", [16, 4]));
+    gradients(tape, [seeded(tape, attention(qkv, { heads: 2, kvHeads: 1, headDim: 4, seq: 3 }))], options);
+    t.deepEqual(
+      tape.commands.map((c) => [c.rule.name, c.attributes.anyOrder]),
+      [
+        ["linear", undefined],
+        ["attention", undefined],
+        ["attentionBackward", anyOrder],
+        ["linearWgrad", undefined],
+      ],
+    );
+  }
 });
 
 test("a parameter whose gradient cannot be accumulated is refused, not overwritten", (t) => {

@@ -103,6 +103,15 @@ test("plan-does-not-fit says when there is nothing to validate on", (t) => {
   t.regex(warning!.message, /asks for 8 validation sequences, the data has 0/);
 });
 
+test("a plan whose device gives other bits each time is warned of, and only that one", (t) => {
+  const ask = (repeatable: boolean) => planWarnings({ ...question, config: smallConfig(), repeatable });
+  const said = (repeatable: boolean) => ask(repeatable).filter((w) => w.detector === "other-bits");
+  t.deepEqual(said(true), []);
+  t.regex(said(false)[0]!.message, /gradientSums is any, .* no two runs will have the same bits/);
+  const plan = planRun(smallConfig({ gradientSums: "any" }), facts);
+  t.true(plan.dryRun.repeatable, "the CPU's order costs nothing, so it keeps it");
+});
+
 test("a dry run counts parameters, memory, FLOPs, tokens, epochs, checkpoints and disk", (t) => {
   const config = smallConfig();
   const model = smallModel();
@@ -113,7 +122,7 @@ test("a dry run counts parameters, memory, FLOPs, tokens, epochs, checkpoints an
     kinds: ["accumulate", "update", "evaluate"],
     update: adamw({ groups: groupRules(config.optimizer.groups) }),
   });
-  const engine = { packedBytes: 1000, workspaceBytes: 500 };
+  const engine = { packedBytes: 1000, workspaceBytes: 500, repeatable: true };
   const run = dryRun({
     ...question,
     scalars: buildScalars(config),

@@ -59,6 +59,7 @@ test("model, batch, optimizer, seeds and data are refused by name", (t) => {
     [{ batch: { sequences: 8 } }, /batch\.sequences: the checkpoint has 4, the configuration 8/],
     [{ optimizer: { beta2: 0.99 } }, /optimizer\.beta2: the checkpoint has 0\.95/],
     [{ precision: "bf16" }, /precision: the checkpoint has fp32/],
+    [{ gradientSums: "any" }, /gradientSums: the checkpoint has nothing, the configuration any/],
     [{ seed: 2 }, /\n {2}seed: /],
     [{ data: { seed: 9 } }, /data\.seed: the checkpoint has 1/],
     [{ data: { attention: "documents" } }, /data\.attention: the checkpoint has nothing, the configuration documents/],
@@ -82,8 +83,9 @@ test("extend refuses a past that differs and an end that is not later", (t) => {
 });
 
 test("keep trains on under the checkpoint's configuration, replace under the new one and says what changed", (t) => {
-  const kept = decide(10, { ...schedule({ peak: 0.02 }), log: { every: 3 } }, "keep");
+  const kept = decide(10, { ...schedule({ peak: 0.02 }), gradientSums: "any", log: { every: 3 } }, "keep");
   t.is(kept.config.schedule.lr.peak, 0.01);
+  t.is(kept.config.gradientSums, "ordered");
   t.is(kept.config.log.every, 3);
   const replaced = decide(10, schedule({ peak: 0.02 }), "replace");
   t.is(replaced.config.schedule.lr.peak, 0.02);
