@@ -52,6 +52,8 @@ const hopperMatmul = {
 };
 const { "addend by ldmatrix": gatedByLdmatrix, ...hopperSwiglu } = hopperMatmul;
 const special = /MUFU\.EX2/;
+/** A load that other blocks' writes are waited for with (ld.acquire.gpu). */
+const turns = /LDG?\.E\S*\.STRONG\.GPU/;
 const wide = { "16-byte loads": loads, "16-byte stores": stores };
 
 /** What a kernel must contain, by its name. */
@@ -80,8 +82,13 @@ const rules = [
     must: { ...hopper, "exponentials under products": underProducts(64) },
   },
   {
-    kernel: /^hopper_attention_backward_kernel<\d+, \w+>$/,
+    kernel: /^hopper_attention_backward_kernel<\d+, \w+, \w+>$/,
     must: { ...hopper, "bulk additions": /UBLKRED\.G\.S\.ADD\.F32/, "exponentials under products": underProducts(32) },
+  },
+  { kernel: /^hopper_attention_backward_kernel<\d+, \w+, InTurns>$/, must: { "waiting for turns": turns } },
+  {
+    kernel: /^hopper_attention_backward_kernel<\d+, \w+, InAnyOrder>$/,
+    must: { "additions without waiting": { test: (code) => !turns.test(code) } },
   },
   { kernel: /^query_gradient_kernel<\d+>$/, must: { "16-byte loads": loads, "TMA stores": /UTMASTG\.4D/ } },
   { kernel: /^matmul::fma_kernel</, must: { "cp.async": /LDGSTS/, "fp32 products": /FFMA/ } },

@@ -52,13 +52,15 @@ size_t length_of(const Napi::Value& value) {
   return static_cast<size_t>(std::max<int64_t>(1, value.ToNumber().Int64Value()));
 }
 
-/** Work that counts the runs it did. */
-template <class Work>
-void count_runs(Request& request, Work work) {
-  auto done = std::make_shared<size_t>(0);
-  request.work = [done, work = std::move(work)](const engine::Cancel&) { *done = work(); };
-  request.result = [done](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(*done)); };
+/** Work whose result, a number or several, is made into a JS value by `express(env, result)`. */
+template <class Work, class Express>
+void answer(Request& request, Work work, Express express) {
+  auto found = std::make_shared<decltype(work())>();
+  request.work = [found, work = std::move(work)](const engine::Cancel&) { *found = work(); };
+  request.result = [found, express](Napi::Env env) -> Napi::Value { return express(env, *found); };
 }
+
+Napi::Value number(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 }  // namespace
 
@@ -83,10 +85,11 @@ Napi::Value ReaderObject::read(const Napi::CallbackInfo& info) {
     auto request = std::make_unique<Request>(info.Env());
     request->keep.push_back(Napi::Persistent(info[2].As<Napi::Object>()));
     request->keep.push_back(Napi::Persistent(info[3].As<Napi::Object>()));
-    count_runs(*request, [runs = runs_of(bytes_of(info[0], "runs"), rows * (length + 1)), length, tokens, targets] {
+    const auto read = [runs = runs_of(bytes_of(info[0], "runs"), rows * (length + 1)), length, tokens, targets] {
       return text::read_token_rows(runs, length, reinterpret_cast<int32_t*>(tokens.data),
                                    reinterpret_cast<int32_t*>(targets.data));
-    });
+    };
+    answer(*request, read, [](Napi::Env env, size_t runs) { return number(env, runs); });
     return requests_->send(std::move(request), requests_->device);
   });
 }
@@ -98,8 +101,14 @@ Napi::Value ReaderObject::read_starts(const Napi::CallbackInfo& info) {
     auto request = std::make_unique<Request>(info.Env());
     request->keep.push_back(Napi::Persistent(info[2].As<Napi::Object>()));
     const uint64_t room = starts.size / sizeof(int32_t) / length * length;
-    count_runs(*request, [runs = document_runs_of(bytes_of(info[0], "runs"), length, room), length, starts] {
+    const auto read = [runs = document_runs_of(bytes_of(info[0], "runs"), length, room), length, starts] {
       return text::read_document_starts(runs, length, reinterpret_cast<int32_t*>(starts.data));
+    };
+    answer(*request, read, [](Napi::Env env, const text::PlacedStarts& placed) {
+      auto out = Napi::Object::New(env);
+      out.Set("runs", number(env, placed.runs));
+      out.Set("squares", number(env, placed.squares));
+      return out;
     });
     return requests_->send(std::move(request), requests_->device);
   });

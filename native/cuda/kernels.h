@@ -50,7 +50,8 @@ struct Context {
 THALWEG_OPS(THALWEG_DECLARE)
 #undef THALWEG_DECLARE
 
-/** Whether the op's kernel there takes the leave to add in any order, so that the bits of dq may differ from run to run. */
+/** Whether the op's kernel there takes the leave to add in any order, so that the bits of dq may differ from run to
+ * run. */
 bool adds_in_any_order(const ops::AttentionBackward& p, const Target& target);
 
 /** All parameters of an update in one launch. The table is device memory, made once by `adamw_table`. */

@@ -47,7 +47,7 @@ struct Attention {
   }
 };
 
-/** Gradient of attention with respect to the packed rows; scores are recomputed from lse; starts as in attention. Sums in a fixed order: same bits for any number of threads. */
+/** Gradient of attention with respect to the packed rows; scores are recomputed from lse; starts as in attention. Sums in a fixed order: same bits always, for any number of threads. anyOrder 1 lets dq (never dk, dv) be added in whatever order is fastest, so that its last bits may vary from run to run: the kernel of compute capability 9.0 does; all others keep their order, which costs them nothing. */
 struct AttentionBackward {
   static constexpr const char* kName = "attentionBackward";
   Tensor qkv;  // in: act [rows, (heads + 2 * kvHeads) * headDim]
@@ -61,16 +61,18 @@ struct AttentionBackward {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   float scale = 0;
+  int64_t any_order = 0;
   int64_t rows = -1;
 
   static AttentionBackward decode(const Command& c) {
-    Decoder d(c, 6, 5);
+    Decoder d(c, 6, 6);
     AttentionBackward p;
     p.seq = d.integer(0, "seq");
     p.heads = d.integer(1, "heads");
     p.kv_heads = d.integer(2, "kvHeads");
     p.head_dim = d.integer(3, "headDim");
     p.scale = d.real(4);
+    p.any_order = d.integer(5, "anyOrder");
     if (d.operand(0, "qkv", Rule::Act, false, 2, p.qkv)) {
       d.bind(0, p.rows, "rows");
       d.expect(1, (p.heads + 2 * p.kv_heads) * p.head_dim, "(heads + 2 * kvHeads) * headDim");

@@ -52,7 +52,7 @@ void place(const int32_t* from, uint64_t at, size_t count, size_t length, int32_
 /** Ends of documents read at once. */
 constexpr uint64_t kEnds = 512;
 
-bool place_starts(const DocumentRun& run, size_t length, int32_t* starts) {
+bool place_starts(const DocumentRun& run, size_t length, int32_t* starts, uint64_t& squares) {
   uint64_t ends[kEnds];
   const auto read_ends = [&](uint64_t document, uint64_t count) {
     return read_exactly(run.file, reinterpret_cast<std::byte*>(ends), count * sizeof(uint64_t),
@@ -79,6 +79,7 @@ bool place_starts(const DocumentRun& run, size_t length, int32_t* starts) {
       const uint64_t stop = std::min(end - run.first, run.count);
       const uint64_t start = row_position + std::max(begin, run.first) - run.first;
       std::fill(starts + run.at + done, starts + run.at + stop, static_cast<int32_t>(start));
+      squares += (stop - done) * (stop - done);
       done = stop;
     }
     begin = end;
@@ -88,10 +89,13 @@ bool place_starts(const DocumentRun& run, size_t length, int32_t* starts) {
 
 }  // namespace
 
-size_t read_document_starts(const std::vector<DocumentRun>& runs, size_t length, int32_t* starts) {
-  for (size_t r = 0; r < runs.size(); r++)
-    if (!place_starts(runs[r], length, starts)) return r;
-  return runs.size();
+PlacedStarts read_document_starts(const std::vector<DocumentRun>& runs, size_t length, int32_t* starts) {
+  PlacedStarts placed;
+  for (const DocumentRun& run : runs) {
+    if (!place_starts(run, length, starts, placed.squares)) break;
+    placed.runs++;
+  }
+  return placed;
 }
 
 size_t read_token_rows(const std::vector<TokenRun>& runs, size_t length, int32_t* tokens, int32_t* targets) {

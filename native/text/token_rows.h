@@ -32,11 +32,15 @@ struct DocumentRun {
   uint64_t at;         // tokens before them in the rows
 };
 
+struct PlacedStarts {
+  size_t runs = 0;       // that were read: fewer than all when an index could not be, is out of order or ends too early
+  uint64_t squares = 0;  // of the lengths of the pieces of documents in the rows, summed: what attention in them costs
+};
+
 /**
  * For each token of rows [rows, length] the position in its row where its document begins, 0 where that was before the
- * row. Finds its place in an index by binary search, so nothing of it is kept. Returns how many runs were read: fewer
- * than all when an index could not be read, is out of order or ends too early.
+ * row. Finds its place in an index by binary search, so nothing of it is kept.
  */
-size_t read_document_starts(const std::vector<DocumentRun>& runs, size_t length, int32_t* starts);
+PlacedStarts read_document_starts(const std::vector<DocumentRun>& runs, size_t length, int32_t* starts);
 
 }  // namespace thalweg::text

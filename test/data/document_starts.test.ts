@@ -26,6 +26,16 @@ function walked(batch: Batch): number[] {
   });
 }
 
+/** The mean over tokens of the length of their piece, token by token. */
+function contextOf({ starts, length }: Batch): number {
+  const pieces = new Map<string, number>();
+  const pieceOf = (start: number, i: number) => `${Math.floor(i / length)}:${start}`;
+  starts!.forEach((start, i) => {
+    pieces.set(pieceOf(start, i), (pieces.get(pieceOf(start, i)) ?? 0) + 1);
+  });
+  return Array.from(starts!, (start, i) => pieces.get(pieceOf(start, i))!).reduce((a, b) => a + b, 0) / starts!.length;
+}
+
 /** Lengths of documents: many short ones, some empty, some longer than a sequence. */
 function randomLengths(seed: number, count: number): number[] {
   const random = randomOf(seed);
@@ -52,6 +62,7 @@ test("starts are those of a straight walk, at any position, length, split and wi
       loader.setLength(length);
       const batch = (await loader.next(rows))!;
       t.deepEqual([...batch.starts!], walked(batch));
+      t.true(Math.abs(batch.context! - contextOf(batch)) < 1e-9 * batch.length);
     }),
     { numRuns: 60, seed },
   );
@@ -73,6 +84,23 @@ test("resuming gives the starts of the uninterrupted walk; those of a mixture fo
   const resumed = make();
   resumed.seek(120);
   t.deepEqual((await resumed.next(80))!.starts, straight.starts!.subarray(120 * 32));
+});
+
+test("what attention costs is known by hand: pieces of 3, 5 and 8 tokens, and one document over two sequences", async (t) => {
+  const dataset = await makeDataset(t, numbered([3, 5, 8, 33]), { tokenizer });
+  const contexts: number[] = [];
+  for (let position = 0; position < 3; position++) {
+    const loader = new TokenLoader(dataset, { length: 16, seed: 1, documents: true });
+    loader.seek(position);
+    const batch = (await loader.next(1))!;
+    contexts.push(batch.context!);
+  }
+  t.deepEqual(
+    contexts.sort((a, b) => a - b),
+    [(3 * 3 + 5 * 5 + 8 * 8) / 16, 16, 16],
+  );
+  const plain = new TokenLoader(dataset, { length: 16, seed: 1 });
+  t.is((await plain.next(1))!.context, undefined);
 });
 
 test("validation batches have starts where they are asked for; rows that count for nothing begin at 0", async (t) => {

@@ -115,7 +115,13 @@ test("a plan says that its bits vary where gradients are added in any order, and
 test("a run whose bits vary says so when it begins and when it goes on; the CPU's does not", async (t) => {
   const workplace = await makeWorkplace();
   const model = { dim: 32, layers: 1, heads: 1, kvHeads: 1, headDim: 48, ffn: 48 };
-  const options = { steps: 4, precision: "bf16", gradientSums: "any", evaluation: { every: 0, atDecays: false }, model };
+  const options = {
+    steps: 4,
+    precision: "bf16",
+    gradientSums: "any",
+    evaluation: { every: 0, atDecays: false },
+    model,
+  };
   for (const device of ["simt", "cpu"]) {
     const config = { ...options, device };
     await trainSmall(workplace, device, { config, ...stopAt(1) });

@@ -84,8 +84,13 @@ TEST("documents begin where a walk over their ends says, in any index and from a
         expected.push_back(static_cast<int32_t>(before + std::max<uint64_t>(begins[from + i], from) - from));
     }
     std::vector<int32_t> starts(rows * length, -1);
-    CHECK(read_document_starts(runs, length, starts.data()) == runs.size());
+    const auto placed = read_document_starts(runs, length, starts.data());
+    CHECK(placed.runs == runs.size());
     CHECK(starts == expected, "round ", round);
+    uint64_t squares = 0;  // a piece of n tokens: 1 + 3 + ... + (2 n - 1)
+    for (size_t i = 0; i < starts.size(); i++)
+      if (starts[i] >= 0) squares += 2 * (i % length - static_cast<size_t>(starts[i])) + 1;
+    CHECK(placed.squares == squares, "round ", round, ": ", placed.squares, ", not ", squares);
   }
 }
 
@@ -97,12 +102,15 @@ TEST("an index out of order, too short or unreadable is told by its run") {
   const auto run = [&](uint64_t documents, uint64_t first, uint64_t count, uint64_t at) {
     return DocumentRun{file.descriptor(), 0, documents, first, count, at};
   };
-  CHECK(read_document_starts({run(2, 0, 20, 0)}, 20, starts.data()) == 1);
+  const auto runs_placed = [](const std::vector<DocumentRun>& runs, size_t length, int32_t* into) {
+    return read_document_starts(runs, length, into).runs;
+  };
+  CHECK(runs_placed({run(2, 0, 20, 0)}, 20, starts.data()) == 1);
   CHECK(starts[9] == 0 && starts[10] == 10 && starts[19] == 10 && starts[20] == -1);
-  CHECK(read_document_starts({run(2, 0, 20, 0), run(4, 0, 20, 20), run(4, 12, 20, 40)}, 20, starts.data()) == 2);
-  CHECK(read_document_starts({run(2, 5, 16, 0)}, 20, starts.data()) == 0);
-  CHECK(read_document_starts({run(5, 35, 10, 0)}, 20, starts.data()) == 0);
-  CHECK(read_document_starts({{-1, 0, 2, 0, 20, 0}}, 20, starts.data()) == 0);
+  CHECK(runs_placed({run(2, 0, 20, 0), run(4, 0, 20, 20), run(4, 12, 20, 40)}, 20, starts.data()) == 2);
+  CHECK(runs_placed({run(2, 5, 16, 0)}, 20, starts.data()) == 0);
+  CHECK(runs_placed({run(5, 35, 10, 0)}, 20, starts.data()) == 0);
+  CHECK(runs_placed({{-1, 0, 2, 0, 20, 0}}, 20, starts.data()) == 0);
 }
 
 TEST("a file that ends too early is told by its run") {

@@ -29,7 +29,7 @@ function rig(replace: Partial<LoopOptions> = {}) {
     from: { step: 0, tokens: 0, cursor: { position: 0, offset: 0 }, evaluated: true },
     logEvery: 1,
     peakFlops: 1e9,
-    flopsPerToken: 1000,
+    flopsPerToken: (length) => 250 * length,
     detectors: new DetectorSet([]),
     reporter: silentReporter,
     record: (record) => void records.push(record),
@@ -55,6 +55,27 @@ test("each step uses the rate of its own update and is recorded once, in order",
   t.true(steps().every((s) => s.lr === schedule.valueAt(s.step - 1)));
   t.true(steps().every((s) => s.phase === schedule.phaseAt(s.step - 1).kind));
   t.is(result.finalLoss, steps().at(-1)!.loss);
+});
+
+test("a step's share of the peak counts the pairs its documents have, else those of its sequences", async (t) => {
+  const seen: number[] = [];
+  const flopsPerToken = (length: number) => {
+    seen.push(length);
+    return 1000 * length;
+  };
+  const contexts = [undefined, 3, 1.5];
+  let given = 0;
+  const nextBatch = async () => {
+    const context = contexts[given % 3];
+    return { ...fakeBatch(given++), ...(context === undefined ? {} : { context }) };
+  };
+  const { loop, steps } = rig({ flopsPerToken, nextBatch, peakFlops: 1e9 });
+  await loop.run();
+  t.deepEqual(seen.slice(0, 4), [4, 3, 1.5, 4]);
+  steps().forEach((s, i) => {
+    const want = (s.tokensPerSecond * 1000 * (contexts[i % 3] ?? 4)) / 1e9;
+    t.true(Math.abs(s.share! - want) <= 1e-12 * want, `step ${s.step}`);
+  });
 });
 
 test("the next step is queued before the last one's numbers are awaited, and nothing is queued across a checkpoint", async (t) => {

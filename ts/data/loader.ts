@@ -13,6 +13,8 @@ export interface Batch {
   readonly targets: Int32Array;
   /** For each token the position in its sequence where its document begins, where that was asked for. */
   readonly starts?: Int32Array;
+  /** With `starts`: mean, over its tokens, of the length of the piece of a document in which each lies; what its FLOPs depend on. */
+  readonly context?: number;
   readonly sequences: number;
   readonly length: number;
   /** Targets that are not `ignoredTarget`; fewer than all only in the last batch of data that stops. */
@@ -220,8 +222,8 @@ async function readSequences(
     return batch;
   }
   const starts = new Int32Array(sequences * length);
-  await Promise.all([readRows(rows, length, tokens, targets), readStarts(rows, length, starts)]);
-  return { ...batch, starts };
+  const [context] = await Promise.all([readStarts(rows, length, starts), readRows(rows, length, tokens, targets)]);
+  return { ...batch, starts, context };
 }
 
 async function readEntropies(rows: readonly Row[], sequences: number, length: number): Promise<Float32Array> {

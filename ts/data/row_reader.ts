@@ -51,9 +51,10 @@ export async function readRows(
 /**
  * For each token of the sequences the position in its sequence, [rows, length], where its document begins: 0 for one that
  * began before. Read from the shards' document indices, on the native thread.
+ * @returns the mean, over the tokens, of the length of the piece of a document in which each lies
  * @throws ThalwegError CORRUPT_DATA when an index is out of order or cannot be read
  */
-export async function readStarts(rows: readonly Row[], length: number, starts: Int32Array): Promise<void> {
+export async function readStarts(rows: readonly Row[], length: number, starts: Int32Array): Promise<number> {
   const runs: number[] = [];
   const shards: OpenShard[] = [];
   for (const [row, { dataset, start }] of rows.entries())
@@ -64,8 +65,9 @@ export async function readStarts(rows: readonly Row[], length: number, starts: I
   native ??= new (addon().NativeReader)();
   const reading = native.readStarts(Float64Array.from(runs), length, starts);
   for (const dataset of new Set(rows.map((row) => row.dataset))) dataset.holdFor(reading);
-  const done = await reading;
+  const { runs: done, squares } = await reading;
   if (done < shards.length) throw corrupt(shards[done]!.path, "has a damaged document index, or it cannot be read");
+  return squares / (rows.length * length);
 }
 
 async function readRow({ dataset, start }: Row, length: number, tokens: Int32Array, targets: Int32Array, at: number) {

@@ -86,7 +86,9 @@ export function counts(c: LlamaConfig): ModelCounts {
 /**
  * Training FLOPs of one token at sequence length T: 6 N + 6 layers heads headDim T, N = values in matrix products (2 N
  * forward, 4 N backward). Attention: two products of headDim over T / 2 positions on average (causal, counted once), 2 FLOPs
- * each, three times for forward and backward. Recomputed work is not counted, as is usual for model FLOPs utilisation.
+ * each, three times for forward and backward. Recomputed work is not counted, as is usual for model FLOPs utilisation. Inside
+ * documents T is the mean, over tokens, of the length of the piece of a document in which each lies: n tokens have n^2 / 2 pairs,
+ * so pieces of n_1, n_2, ... have as many as sequences of T = (n_1^2 + n_2^2 + ...) / (n_1 + n_2 + ...).
  */
 export const flopsPerToken = (c: LlamaConfig, length: number): number =>
   6 * counts(c).matmul + 6 * c.layers * c.heads * c.headDim * length;

@@ -85,9 +85,10 @@ export interface NativeReader {
    * For each token of rows of `length` the position in its row where its document begins.
    * @param runs six numbers each: descriptor, byte offset of a shard's document index, documents in it, tokens of the shard
    * before the run, tokens of the run, place among the rows
-   * @returns how many runs were read; fewer than all when an index cannot be read or is out of order
+   * @returns how many runs were read, fewer than all when an index cannot be read or is out of order; and the squared lengths of
+   * the pieces of documents in the rows, summed
    */
-  readStarts(runs: Float64Array, length: number, starts: Int32Array): Promise<number>;
+  readStarts(runs: Float64Array, length: number, starts: Int32Array): Promise<{ runs: number; squares: number }>;
 }
 
 /** What stands in one field of .jsonl lines: `JsonTexts` of native/text/json_lines.h. */

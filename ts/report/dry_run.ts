@@ -8,6 +8,10 @@ const known = (value: number | null, format: (v: number) => string): string =>
 
 const magnitude = (value: number): string => value.toExponential(2);
 
+/** How much less attention does inside documents, only their lengths can tell. */
+const bounded = ({ attention }: DryRun, flops: number): string =>
+  `${magnitude(flops)}${attention === "documents" ? " at most, less inside documents" : ""}`;
+
 /** A dry run as a page of text. */
 export function formatDryRun(plan: DryRun): string {
   const { parameters, memory } = plan;
@@ -17,8 +21,8 @@ export function formatDryRun(plan: DryRun): string {
       [plan.name, ""],
       [
         ["parameters", `${formatCount(parameters.total)} (${formatCount(parameters.nonEmbedding)} without embeddings)`],
-        ["FLOPs per token", magnitude(plan.flopsPerToken)],
-        ["FLOPs of the run", known(plan.flops, magnitude)],
+        ["FLOPs per token", bounded(plan, plan.flopsPerToken)],
+        ["FLOPs of the run", known(plan.flops, (flops) => bounded(plan, flops))],
         ["steps", known(plan.steps, formatCount)],
         ["tokens", known(plan.tokens, formatCount)],
         [

@@ -1,7 +1,7 @@
 import type { DeviceChoice } from "../base/device.ts";
 import type { Batch } from "../data/loader.ts";
 import { Engine, planMemory } from "../engine/engine.ts";
-import { counts } from "../model/presets.ts";
+import { counts, flopsPerToken } from "../model/presets.ts";
 import { adamDefaults } from "../optim/adamw.ts";
 import { type BenchModelOptions, buildBenchModel } from "./benchmark_model.ts";
 import { enginePrecision } from "./model_config.ts";
@@ -29,6 +29,7 @@ export interface BenchTrainResult {
   threads: number;
   deviceClass: string;
   parameters: number;
+  /** Inside documents: of the pairs that the measured steps had, on average. */
   flopsPerToken: number;
   /** Tokens per second at the median step. */
   tokensPerSecond: number;
@@ -70,13 +71,17 @@ export function randomBatch(
   const batch = { tokens, targets, sequences, length, validTokens: sequences * length, ...place };
   if (documents === undefined) return batch;
   const starts = new Int32Array(sequences * length);
+  let squares = 0; // of the lengths of the documents' pieces: n^2 = 1 + 3 + ... + (2 n - 1)
   for (let begin = 0; begin < starts.length; ) {
     const end = begin + Math.max(1, Math.floor(1 + uniform() * (2 * documents - 1)));
-    for (let at = begin; at < Math.min(end, starts.length); at++)
-      starts[at] = Math.max(begin, at - (at % length)) % length;
+    for (let at = begin; at < Math.min(end, starts.length); at++) {
+      const start = Math.max(begin, at - (at % length));
+      starts[at] = start % length;
+      squares += 2 * (at - start) + 1;
+    }
     begin = end;
   }
-  return { ...batch, starts };
+  return { ...batch, starts, context: squares / starts.length };
 }
 
 /** Times whole training steps (all micro-batches and the update, the loss read back) on random tokens. */
@@ -89,6 +94,7 @@ export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrain
   const never = new AbortController().signal;
   const losses: number[] = [];
   const times: number[] = [];
+  let contexts = 0;
   for (let step = 0; step < warmup + steps; step++) {
     const tokens = randomBatch(model.vocab, batch, length, seed, step, options.documents);
     const start = performance.now();
@@ -96,7 +102,9 @@ export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrain
     const milliseconds = performance.now() - start;
     options.onStep?.(step, milliseconds, numbers.loss);
     losses.push(numbers.loss);
-    if (step >= warmup) times.push(milliseconds);
+    if (step < warmup) continue;
+    times.push(milliseconds);
+    contexts += tokens.context ?? length;
   }
   const peakRssBytes = process.resourceUsage().maxRSS * 1024;
   const plan = planMemory(built.spec, { device, threads });
@@ -104,7 +112,8 @@ export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrain
   const sorted = times.toSorted((a, b) => a - b);
   const stepMsMedian = sorted[sorted.length >> 1]!;
   const tokensPerSecond = (batch * length * 1000) / stepMsMedian;
-  const flops = tokensPerSecond * built.flopsPerToken;
+  const flopsEach = flopsPerToken(model, contexts / steps);
+  const flops = tokensPerSecond * flopsEach;
   return {
     preset,
     precision,
@@ -115,7 +124,7 @@ export async function benchTrain(options: BenchTrainOptions): Promise<BenchTrain
     threads: engine.info.threads,
     deviceClass: engine.info.deviceClass,
     parameters: counts(model).parameters,
-    flopsPerToken: built.flopsPerToken,
+    flopsPerToken: flopsEach,
     tokensPerSecond,
     stepMsMedian,
     stepMsMin: sorted[0]!,

@@ -43,8 +43,10 @@ export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
     return program.commands.map((command) => ({ program, command }));
   });
   const seconds: number[][] = commands.map(() => []);
+  let contexts = 0;
   for (let step = 0; step < steps + 1; step++) {
-    const { tokens, targets, starts } = randomBatch(model.vocab, batch, length, 1, step, options.documents);
+    const drawn = randomBatch(model.vocab, batch, length, 1, step, options.documents);
+    const { tokens, targets, starts, context = length } = drawn;
     const scalars = adamScalars({ ...adamDefaults, step, lr: 1e-3, lossScale: 1 / tokens.length });
     const { profile } = await module.play(
       [
@@ -58,11 +60,14 @@ export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
       ],
       { profile: true },
     );
-    if (step > 0) profile!.forEach((p, i) => void seconds[i]!.push(p.seconds));
+    if (step === 0) continue;
+    profile!.forEach((p, i) => void seconds[i]!.push(p.seconds));
+    contexts += context;
   }
   return summarize(
     commands,
     seconds.map((each) => median(each)!),
+    (contexts / steps + 1) / (length + 1),
   );
 }
 
@@ -71,13 +76,19 @@ function shapesOf(program: Program, c: ProgramCommand): string {
   return shapes.slice(0, 3).join(" ");
 }
 
-function summarize(commands: readonly { program: Program; command: ProgramCommand }[], times: number[]): OpTiming[] {
+/** `visible`: the share of the pairs of whole sequences that attention computes. */
+function summarize(
+  commands: readonly { program: Program; command: ProgramCommand }[],
+  times: number[],
+  visible: number,
+): OpTiming[] {
   const total = times.reduce((a, b) => a + b, 0);
   const groups = new Map<string, { op: string; shapes: string; times: number[]; flops: number; bytes: number }>();
   commands.forEach(({ program, command }, i) => {
     const shapes = shapesOf(program, command);
     const key = `${command.op} ${shapes}`;
-    const { flops, bytes } = commandCost(program, command);
+    const { flops: whole, bytes } = commandCost(program, command);
+    const flops = command.op.startsWith("attention") ? whole * visible : whole;
     const group = groups.get(key) ?? { op: command.op, shapes, times: [], flops, bytes };
     group.times.push(times[i]!);
     groups.set(key, group);

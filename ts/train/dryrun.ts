@@ -1,5 +1,6 @@
 import type { RunConfig } from "../config/schema.ts";
 import type { BuiltModule } from "../model/build.ts";
+import type { AttentionScope } from "../model/layout.ts";
 import type { LlamaConfig } from "../model/llama.ts";
 import { type ParameterKind, parameterElements } from "../model/parameters.ts";
 import { counts } from "../model/presets.ts";
@@ -35,9 +36,11 @@ export interface DryRun {
     /** Weights and moments once more while a checkpoint is being written. */
     checkpointCopy: number;
   };
+  /** Of whole sequences: inside documents an upper bound, as is `flops`. */
   flopsPerToken: number;
   /** FLOPs of the whole run; null for an open one. */
   flops: number | null;
+  attention: AttentionScope;
   length: number;
   sequences: number;
   microBatch: number;
@@ -100,6 +103,7 @@ export function dryRun(input: DryRunInput): DryRun {
     },
     flopsPerToken: built.flopsPerToken,
     flops: tokens === null ? null : tokens * built.flopsPerToken,
+    attention: config.data.attention,
     length: config.batch.length,
     sequences: config.batch.sequences,
     microBatch,

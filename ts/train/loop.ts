@@ -39,7 +39,8 @@ export interface LoopOptions {
   logEvery: number;
   /** FLOPs per second that count as 100%; null when not known. */
   peakFlops: number | null;
-  flopsPerToken: number;
+  /** FLOPs of a token that sees, with its sequence or document, so many: flopsPerToken of ts/model/presets.ts. */
+  flopsPerToken: (length: number) => number;
   detectors: DetectorSet;
   reporter: Reporter;
   /** Writes a record, and tells the reporter of everything but steps. */
@@ -79,6 +80,7 @@ interface IssuedStep {
   lr: number;
   cursor: DataCursor;
   epoch: number;
+  flopsPerToken: number;
   numbers: Promise<StepNumbers | null>;
 }
 
@@ -160,7 +162,9 @@ export class TrainingLoop {
     this.#issued += 1;
     this.#issuedTokens += batch.validTokens;
     const { position, offset, epoch } = batch;
-    return { step: this.#issued, tokens: this.#issuedTokens, lr, cursor: { position, offset }, epoch, numbers };
+    const flopsPerToken = this.#o.flopsPerToken(batch.context ?? batch.length);
+    const [step, tokens, cursor] = [this.#issued, this.#issuedTokens, { position, offset }];
+    return { step, tokens, lr, cursor, epoch, flopsPerToken, numbers };
   }
 
   /** Waits for a step and records it. A step that a signal cut short never happened. */
@@ -187,13 +191,13 @@ export class TrainingLoop {
     reporter.step({ record, end, secondsLeft: known ? (end - record.step) * this.#secondsPerStep! : null });
   }
 
-  #measure({ step, tokens, lr, epoch }: IssuedStep, { loss, norm }: StepNumbers): StepRecord {
+  #measure({ step, tokens, lr, epoch, flopsPerToken }: IssuedStep, { loss, norm }: StepNumbers): StepRecord {
     const now = performance.now();
     const seconds = Math.max(1e-9, (now - this.#clock) / 1000);
     this.#clock = now;
     this.#secondsPerStep = this.#secondsPerStep === null ? seconds : 0.95 * this.#secondsPerStep + 0.05 * seconds;
     const tokensPerSecond = (tokens - this.#done.tokens) / seconds;
-    const { peakFlops, flopsPerToken } = this.#o;
+    const { peakFlops } = this.#o;
     const share = peakFlops === null ? null : (tokensPerSecond * flopsPerToken) / peakFlops;
     const phase = this.#plan.schedule.phaseAt(step - 1).kind;
     return { type: "step", step, tokens, loss, lr, gradNorm: norm, tokensPerSecond, share, phase, epoch };

@@ -15,6 +15,7 @@ export interface HeaderRecord {
   /** Milliseconds since 1970, UTC. */
   startedAt: number;
   parameters: number;
+  /** Of whole sequences of batch.length, an upper bound inside documents. Shares count what each step really does. */
   flopsPerToken: number;
   deviceClass: string;
 }

@@ -1,6 +1,7 @@
 import { relative } from "node:path";
 import { canonicalHash } from "../config/canonical.ts";
 import { type Batch, TokenLoader } from "../data/loader.ts";
+import { flopsPerToken } from "../model/presets.ts";
 import { type Beginning, type BeginOptions, beginRun } from "./begin.ts";
 import { supersedeAfter } from "./checkpoint_folder.ts";
 import { type CheckpointState, checkpointName, NUMERICS_VERSION, STATE_VERSION } from "./checkpoint_state.ts";
@@ -161,7 +162,7 @@ async function train(
     redirect: (step) => redirect.take(step),
     from: { ...from, evaluated: !(own || cutsIn) || log.evaluations.some((e) => e.step === from.step) },
     peakFlops: options.measurePeak === false ? null : await peakOf(engine, plan),
-    flopsPerToken: dryRun.flopsPerToken,
+    flopsPerToken: (length) => flopsPerToken(plan.model, length),
     logEvery: config.log.every,
     detectors,
     reporter,

@@ -294,7 +294,7 @@ bool backward_by_mma(const Context& ctx, const bf16* qkv, const bf16* dy, bf16* 
   Stream& stream = ctx.stream;
   if (!is_aligned(qkv, 16) || !is_aligned(dy, 16) || !is_aligned(dqkv, 16)) return false;
   if (on_hopper(ctx.target, shape)) {
-    hopper_attention_backward(stream, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
+    hopper_attention_backward(stream, ctx.target, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
     return true;
   }
   switch (shape.head_dim) {

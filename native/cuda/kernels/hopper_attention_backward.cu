@@ -119,8 +119,8 @@ template <int D, class Visible>
 DEVICE void differentiate_keys(BackwardShared<D>& shared, const TensorMap& dqkv, const KeyBlock& block,
                                const Visible& visible, const AttentionShape& shape, int w) {
   constexpr int kQueries = BackwardShared<D>::kQueries;
-  constexpr int kColumns = kQueries == 64 ? D / 2 : D;  // of dQ that a warpgroup makes
-  const int row = 64 * w + warp_index() % 4 * 16;       // of this warp's keys in the block
+  constexpr int kColumns = kQueries == 64 ? D / 2 : D;                      // of dQ that a warpgroup makes
+  const int row = 64 * w + warp_index() % 4 * 16;                           // of this warp's keys in the block
   const int whole = visible.end(shape, block.sequence, block.first + row);  // queries before it see all the warp's keys
   const float c = shape.scale * kLog2E;
   const auto keys = operand(shared.keys, 64 * w), values = operand(shared.values, 64 * w);
@@ -217,13 +217,13 @@ __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
 }
 
 template <class Order, int D, class Visible>
-void launch_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-                     const QueryGradients& gradients, const Visible& visible, const AttentionShape& shape) {
+void launch_backward(Stream& stream, const Target& target, const bf16* qkv, const bf16* dy, bf16* dqkv,
+                     const RowStatistics& statistics, const QueryGradients& gradients, const Visible& visible,
+                     const AttentionShape& shape) {
   constexpr HopperTiles kTiles = hopper_backward_tiles(D);
   static_assert(RowStatistics::kPadding % kTiles.step == 0 && kBackwardKeys % kTiles.step == 0);
   const int heads = shape.heads + 2 * shape.kv_heads;
-  const auto order = Order::kTurns ? HopperTileOrder::of_turns(shape.seq, shape.kv_heads, shape.batch)
-                                   : HopperTileOrder::of_keys(shape.seq, D, shape.heads, shape.kv_heads, shape.batch);
+  const auto order = HopperTileOrder::of_keys(hopper_work<Visible>(shape), Order::kTurns, target.multiprocessors);
   const auto blocks = static_cast<unsigned>(order.count());
   launch(stream, hopper_attention_backward_kernel<D, Visible, Order>,
          GridShape{{blocks, 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(BackwardShared<D>)},
@@ -232,17 +232,18 @@ void launch_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv
 }
 
 template <class Order, class Visible>
-void backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-              const Visible& visible, const QueryGradients& gradients, const AttentionShape& shape) {
+void backward(Stream& stream, const Target& target, const bf16* qkv, const bf16* dy, bf16* dqkv,
+              const RowStatistics& statistics, const Visible& visible, const QueryGradients& gradients,
+              const AttentionShape& shape) {
   const auto tiles = static_cast<size_t>(gradients.count(shape));
   if (Order::kTurns)
     stream.fill_bytes(gradients.turns, 0, tiles * sizeof(int));
   else
     stream.fill_bytes(gradients.sums, 0, tiles * static_cast<size_t>(gradients.tile_size) * sizeof(float));
   switch (shape.head_dim) {
-#define THALWEG_CASE(D)                                                                      \
-  case D:                                                                                    \
-    launch_backward<Order, D>(stream, qkv, dy, dqkv, statistics, gradients, visible, shape); \
+#define THALWEG_CASE(D)                                                                              \
+  case D:                                                                                            \
+    launch_backward<Order, D>(stream, target, qkv, dy, dqkv, statistics, gradients, visible, shape); \
     return hopper_query_gradient(stream, gradients, dqkv, shape);
     THALWEG_HOPPER_HEAD_DIMS(THALWEG_CASE)
 #undef THALWEG_CASE
@@ -250,27 +251,28 @@ void backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const
 }
 
 template <class Visible>
-void backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv, const RowStatistics& statistics,
-              const Visible& visible, bool any_order, std::byte* workspace, const AttentionShape& shape) {
+void backward(Stream& stream, const Target& target, const bf16* qkv, const bf16* dy, bf16* dqkv,
+              const RowStatistics& statistics, const Visible& visible, bool any_order, std::byte* workspace,
+              const AttentionShape& shape) {
   const auto gradients = QueryGradients::in(workspace, shape);
   if (any_order)
-    backward<InAnyOrder>(stream, qkv, dy, dqkv, statistics, visible, gradients, shape);
+    backward<InAnyOrder>(stream, target, qkv, dy, dqkv, statistics, visible, gradients, shape);
   else
-    backward<InTurns>(stream, qkv, dy, dqkv, statistics, visible, gradients, shape);
+    backward<InTurns>(stream, target, qkv, dy, dqkv, statistics, visible, gradients, shape);
 }
 
 }  // namespace
 
-void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
+void hopper_attention_backward(Stream& stream, const Target& target, const bf16* qkv, const bf16* dy, bf16* dqkv,
                                const RowStatistics& statistics, const WholeSequences& visible, bool any_order,
                                std::byte* workspace, const AttentionShape& shape) {
-  backward(stream, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
+  backward(stream, target, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
 }
 
-void hopper_attention_backward(Stream& stream, const bf16* qkv, const bf16* dy, bf16* dqkv,
+void hopper_attention_backward(Stream& stream, const Target& target, const bf16* qkv, const bf16* dy, bf16* dqkv,
                                const RowStatistics& statistics, const Documents& visible, bool any_order,
                                std::byte* workspace, const AttentionShape& shape) {
-  backward(stream, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
+  backward(stream, target, qkv, dy, dqkv, statistics, visible, any_order, workspace, shape);
 }
 
 size_t hopper_backward_workspace(const AttentionShape& shape) {

@@ -346,8 +346,8 @@ template <int D, class Visible>
 void launch_forward(Stream& stream, const Target& target, const bf16* qkv, bf16* y, float* lse, const Visible& visible,
                     int* tickets, const AttentionShape& shape) {
   constexpr HopperTiles kTiles = hopper_forward_tiles(D);
-  const auto order = HopperTileOrder::of(static_cast<int>(ceil_div(shape.seq, kTiles.rows())), shape.seq, D,
-                                         shape.heads, shape.kv_heads, shape.batch);
+  const int tiles = static_cast<int>(ceil_div(shape.seq, kTiles.rows()));
+  const auto order = HopperTileOrder::of_queries(tiles, hopper_work<Visible>(shape));
   const int blocks = order.count() < target.multiprocessors ? order.count() : target.multiprocessors;
   const GridShape grid{
       {static_cast<unsigned>(blocks), 1, 1}, static_cast<unsigned>(kTiles.threads()), 1, sizeof(ForwardShared<D>)};

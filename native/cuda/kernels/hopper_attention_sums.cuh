@@ -17,7 +17,8 @@
  *   keys 0        dQ0    dQ1    dQ2    dQ3
  *
  * So bits do not depend on what runs when; the first one stores, so nothing needs zeroing but the counters. Blocks wait
- * for blocks of lower index only, which the hardware starts in that order: the last keys, the shortest work, first.
+ * for blocks of lower index only, which the hardware starts in that order: the last keys of a sequence, the shortest
+ * work, before the others.
  *
  * In any order. Sums begin at zero (4 bytes an element written once more) and every block adds when it has something to
  * add. Nobody waits, so blocks begin in the order that balances best, the longest first; the last bits of dQ are those

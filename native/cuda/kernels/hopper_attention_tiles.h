@@ -48,11 +48,21 @@ HOST_DEVICE constexpr HopperTiles hopper_backward_tiles(int head_dim) {
 static_assert(hopper_forward_tiles(64).fits() && hopper_forward_tiles(128).fits() && hopper_backward_tiles(64).fits() &&
               hopper_backward_tiles(128).fits());
 
+/** What is attended to, as far as the order of tiles depends on it. */
+struct HopperWork {
+  int seq, head_dim, heads, kv_heads, batch;
+  bool documents;  // each query sees its own alone
+
+  int pairs() const { return kv_heads * batch; }
+  int group() const { return heads / kv_heads; }
+};
+
 /**
  * The order in which tiles are begun, a permutation of all (tile, head, sequence). Pairs (sequence, kv head) form
  * sections of which all that tiles share stays in L2 together; in a section the longest tiles go first, and the query
- * heads of a group, which read the same keys and values, are neighbours. A tile's index grows with its length: forward,
- * where tiles are of queries, it is their place in the sequence; in the gradient those of keys count from the end.
+ * heads of a group, which read the same keys and values, are neighbours. With documents tiles share only what is near
+ * them, so that all pairs are one section. A tile's index is its place in the sequence, but for blocks of keys that
+ * wait for nobody: these count from the end, where they are shortest. Balance by section: docs/kernels/attention.md.
  */
 struct HopperTileOrder {
   int tiles, group, kv_heads, pairs, section;  // section: pairs in one
@@ -63,19 +73,29 @@ struct HopperTileOrder {
 
   static constexpr int64_t kSectionBytes = int64_t{32} << 20;  // of 50 (H100) or 60 (H200) MB of L2
 
-  /** Forward. Tiles of a pair share its keys and values. */
-  static HopperTileOrder of(int tiles, int seq, int head_dim, int heads, int kv_heads, int batch) {
-    const int64_t bytes = static_cast<int64_t>(seq) * head_dim * 2 * 2;
-    return {tiles, heads / kv_heads, kv_heads, kv_heads * batch, pairs_that_fit(bytes, kv_heads * batch)};
+  /** Forward: tiles of queries. Those of a pair share its keys and values. */
+  static HopperTileOrder of_queries(int tiles, const HopperWork& w) {
+    const int64_t bytes = static_cast<int64_t>(w.seq) * w.head_dim * 2 * 2;
+    return {tiles, w.group(), w.kv_heads, w.pairs(), w.documents ? w.pairs() : pairs_that_fit(bytes, w.pairs())};
   }
-  /** Blocks of keys, by kv head. Those of a pair share its group's queries and dy in bf16 and sums of dQ in fp32. */
-  static HopperTileOrder of_keys(int seq, int head_dim, int heads, int kv_heads, int batch) {
-    const int64_t bytes = static_cast<int64_t>(seq) * head_dim * (heads / kv_heads) * (2 + 2 + 4);
-    return {blocks_of(seq), 1, kv_heads, kv_heads * batch, pairs_that_fit(bytes, kv_heads * batch)};
-  }
-  /** Blocks of keys that wait for those of later keys: one pair after the other, and `index` is the place. */
-  static HopperTileOrder of_turns(int seq, int kv_heads, int batch) {
-    return {blocks_of(seq), 1, kv_heads, kv_heads * batch, 1};
+  /**
+   * Gradient: blocks of keys, by kv head. Those of a pair share its group's queries and dy in bf16 and sums of dQ in
+   * fp32. As many pairs as run at once are in a section, whether they fit or not, and sections are equal where they can
+   * be: the last one levels the end. In turns the last keys go first, so that one block ends what others wait for, and
+   * the shortest do; then sections stay small.
+   */
+  static HopperTileOrder of_keys(const HopperWork& w, bool turns, int multiprocessors) {
+    const int tiles = (w.seq + kBackwardKeys - 1) / kBackwardKeys, pairs = w.pairs();
+    const int64_t bytes = static_cast<int64_t>(w.seq) * w.head_dim * w.group() * (2 + 2 + 4);
+    const int fit = pairs_that_fit(bytes, pairs), running = (multiprocessors + tiles - 1) / tiles;
+    int section = fit > running ? fit : running;
+    for (int even = section; even <= 2 * section; even++) {
+      if (pairs % even != 0) continue;
+      section = even;
+      break;
+    }
+    if (w.documents) section = turns ? kTurnPairs : pairs;
+    return {tiles, 1, w.kv_heads, pairs, section < pairs ? section : pairs};
   }
   HOST_DEVICE int count() const { return tiles * group * pairs; }
   HOST_DEVICE Tile at(int i) const {
@@ -86,7 +106,7 @@ struct HopperTileOrder {
   }
 
  private:
-  static int blocks_of(int seq) { return (seq + kBackwardKeys - 1) / kBackwardKeys; }
+  static constexpr int kTurnPairs = 8;
   static int pairs_that_fit(int64_t bytes, int pairs) {
     const int64_t fit = kSectionBytes / bytes;
     return static_cast<int>(fit < 1 ? 1 : fit < pairs ? fit : pairs);

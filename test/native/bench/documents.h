@@ -27,7 +27,8 @@ inline std::vector<int32_t> document_starts(int64_t tokens, int64_t seq) {
 /** Pairs of query and key that attention needs, of one head. */
 inline double visible_pairs(const std::vector<int32_t>& starts, int64_t seq) {
   double pairs = 0;
-  for (size_t t = 0; t < starts.size(); t++) pairs += static_cast<double>(static_cast<int64_t>(t) % seq - starts[t] + 1);
+  for (size_t t = 0; t < starts.size(); t++)
+    pairs += static_cast<double>(static_cast<int64_t>(t) % seq - starts[t] + 1);
   return pairs;
 }
 

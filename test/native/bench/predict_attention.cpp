@@ -9,14 +9,15 @@ namespace bench {
 
 namespace {
 
-using thalweg::cuda::HopperTileOrder;
 using thalweg::cuda::hopper_backward_tiles;
 using thalweg::cuda::hopper_forward_tiles;
+using thalweg::cuda::HopperTileOrder;
 using thalweg::cuda::kBackwardKeys;
 
 constexpr int kMultiprocessors = 132;
-/** What a tile's beginning and end take, in steps. */
-constexpr double kEnds = 0.7;
+/** What a tile's beginning and end take, in steps: forward its result's way out, backward also a block's way in and the
+ * first loads, since those blocks are not persistent. */
+constexpr double kForwardEnds = 0.7, kBackwardEnds = 2;
 /** What FlashAttention-3's loops reach without a mask at 16384 positions (Shah et al. 2024): forward a share of 989
  * TFLOP/s, backward TFLOP/s without turns; and what is left of those in turns (474 of 575, causal, D = 128, 8192). */
 constexpr double forward_rate(int dim) { return (dim == 128 ? 0.65 : 0.5) * 989; }
@@ -50,12 +51,13 @@ struct Time {
   double balance() const { return sum / (kMultiprocessors * last); }
 };
 
-Time time_of(const HopperTileOrder& order, const std::function<double(const HopperTileOrder::Tile&)>& steps) {
+Time time_of(const HopperTileOrder& order, double ends,
+             const std::function<double(const HopperTileOrder::Tile&)>& steps) {
   std::priority_queue<double, std::vector<double>, std::greater<>> free;
   for (int i = 0; i < kMultiprocessors; i++) free.push(0);
   Time time{0, 0};
   for (int i = 0; i < order.count(); i++) {
-    const double cost = steps(order.at(i)) + kEnds, end = free.top() + cost;
+    const double cost = steps(order.at(i)) + ends, end = free.top() + cost;
     free.pop();
     free.push(end);
     time = {std::max(time.last, end), time.sum + cost};
@@ -72,18 +74,17 @@ void print_row(const char* what, const Sequences& s, bool documents, const Time&
 
 void print_rows(const Sequences& s, bool documents) {
   const int rows = hopper_forward_tiles(s.dim).rows(), keys = hopper_forward_tiles(s.dim).step;
-  const auto forward =
-      HopperTileOrder::of((s.seq + rows - 1) / rows, s.seq, s.dim, s.heads, s.kv_heads, s.batch);
-  const Time time = time_of(forward, [&](const HopperTileOrder::Tile& tile) {
+  const thalweg::cuda::HopperWork work{s.seq, s.dim, s.heads, s.kv_heads, s.batch, documents};
+  const auto forward = HopperTileOrder::of_queries((s.seq + rows - 1) / rows, work);
+  const Time time = time_of(forward, kForwardEnds, [&](const HopperTileOrder::Tile& tile) {
     const int first = tile.index * rows, end = std::min(first + rows, s.seq);
     return (end + keys - 1) / keys - s.starts[s.at(tile.sequence, first)] / keys;
   });
   print_row("forward", s, documents, time, double(rows) * keys, forward_rate(s.dim));
   const int queries = hopper_backward_tiles(s.dim).step;
   for (bool any_order : {false, true}) {
-    const auto order = any_order ? HopperTileOrder::of_keys(s.seq, s.dim, s.heads, s.kv_heads, s.batch)
-                                 : HopperTileOrder::of_turns(s.seq, s.kv_heads, s.batch);
-    const Time backward = time_of(order, [&](const HopperTileOrder::Tile& tile) {
+    const auto order = HopperTileOrder::of_keys(work, !any_order, kMultiprocessors);
+    const Time backward = time_of(order, kBackwardEnds, [&](const HopperTileOrder::Tile& tile) {
       const int first = (any_order ? order.tiles - 1 - tile.index : tile.index) * kBackwardKeys;
       const int end = s.ends[s.at(tile.sequence, std::min(first + kBackwardKeys, s.seq) - 1)];
       return double((end - first + queries - 1) / queries) * (s.heads / s.kv_heads);

@@ -61,11 +61,11 @@ TEST("the orders of tiles are permutations: sections first, then longest first, 
     int tiles, seq, heads, kv_heads, batch;
   };
   for (const Shape& s : {Shape{1, 1, 1, 1, 1}, {3, 500, 8, 2, 3}, {86, 16384, 12, 4, 3}, {342, 65536, 4, 4, 2}}) {
-    check_order(Order::of(s.tiles, s.seq, 64, s.heads, s.kv_heads, s.batch));
-    check_order(Order::of_keys(s.seq, 64, s.heads, s.kv_heads, s.batch));
-    const auto turns = Order::of_turns(s.seq, s.kv_heads, s.batch);
-    check_order(turns);
-    CHECK(turns.section == 1, "blocks that wait for each other are not in the order of their pair");
+    for (bool documents : {false, true}) {
+      const cuda::HopperWork work{s.seq, 64, s.heads, s.kv_heads, s.batch, documents};
+      check_order(Order::of_queries(s.tiles, work));
+      for (bool turns : {false, true}) check_order(Order::of_keys(work, turns, 132));
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 import { act, defineOp, f32, i32, inout, optional } from "../op.ts";
 
-/** Causal pairs of one sequence: the triangle with its diagonal. */
+/** Causal pairs of one sequence: the triangle with its diagonal. With starts an upper bound: what is left depends on them. */
 const pairs = (seq: number) => (seq * (seq + 1)) / 2;
 
 export const attention = defineOp({
