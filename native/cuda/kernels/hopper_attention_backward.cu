@@ -204,13 +204,16 @@ __global__ void __launch_bounds__(hopper_backward_tiles(D).threads(), 1)
     mbarrier_init_fence();
   }
   sync_threads();
-  const auto block = KeyBlock::of<Order>(order, visible, shape, kTiles.step);
+  // Asked by each role apart: kept over the change of registers, it would be spilled.
+  const auto block_of = [&] { return KeyBlock::of<Order>(order, visible, shape, kTiles.step); };
   if (threadIdx.x < 128) {
     release_registers<kTiles.producer_registers>();
+    const KeyBlock block = block_of();
     if (threadIdx.x == 0) produce<D>(shared, qkv, dy, statistics, block, shape);
     if (warp_index() == 1) add_query_gradients<Order>(shared.dq, gradients, block, shape, kTiles.step);
   } else {
     claim_registers<kTiles.consumer_registers>();
+    const KeyBlock block = block_of();
     const uint32_t w = shuffle_from(static_cast<uint32_t>(threadIdx.x) / 128, 0) - 1;  // the same in a warp
     differentiate_keys<D>(shared, dqkv, block, visible, shape, static_cast<int>(w));
   }
