@@ -2,6 +2,7 @@ import test from "ava";
 import { exitCodeOf } from "../../ts/base/errors.ts";
 import { buildModule } from "../../ts/model/build.ts";
 import { adamw } from "../../ts/optim/adamw.ts";
+import { formatDryRun } from "../../ts/report/dry_run.ts";
 import { buildScalars } from "../../ts/schedule/scalars.ts";
 import { dryRun } from "../../ts/train/dryrun.ts";
 import { checkMicroBatch, chooseMicroBatch } from "../../ts/train/microbatch.ts";
@@ -149,6 +150,13 @@ test("a dry run counts parameters, memory, FLOPs, tokens, epochs, checkpoints an
   t.is(run.checkpoints.length, 11);
   t.is(run.checkpointBytes, 12 * run.parameters.total);
   t.is(run.diskBytes, (4 + 2 + 1) * run.checkpointBytes, "4 pinned, 2 kept, 1 being written");
+});
+
+test("a dry run says that FLOPs of whole sequences are the most there are inside documents", (t) => {
+  const page = (attention: string) =>
+    formatDryRun(planRun(smallConfig({ data: { attention }, threads: 1 }), facts).dryRun);
+  t.regex(page("documents"), /FLOPs per token +\S+ at most, less inside documents\nFLOPs of the run +\S+ at most/);
+  t.notRegex(page("sequence"), /FLOPs.* at most/);
 });
 
 test("the model takes the tokenizer's vocabulary and the batch's length, and refuses a smaller vocabulary", (t) => {
