@@ -2,6 +2,7 @@
  * The attention of compute capability 9.0 in whole models: device `simt` plays a GPU of 9.0, so head dims 48, 64 and 128 in
  * bf16 take the sm_90a kernels. test/native/cuda holds the kernels themselves against float64.
  */
+import { join } from "node:path";
 import { Engine, planMemory, type TensorData } from "../../ts/engine/engine.ts";
 import { type AttentionScope, type BuildOptions, buildModule } from "../../ts/model/build.ts";
 import { llamaConfig } from "../../ts/model/presets.ts";
@@ -132,6 +133,9 @@ test("a run whose bits vary says so when it begins and when it goes on; the CPU'
     else {
       t.is(said.length, 2);
       t.like(said[0], { step: 0 });
+      const forkFrom = join(workplace, device, "checkpoints", "step-00000004");
+      const fork = await trainSmall(workplace, "fork", { config: { ...config, steps: 5 }, forkFrom });
+      t.like(fork.warnings.filter((w) => w.detector === "other-bits")[0], { step: 4 });
       t.regex(said[1]!.message, /written with gradientSums any \(this device adds in any order\)/);
     }
   }

@@ -130,7 +130,10 @@ async function train(
   const { engine, machine } = loaded;
   const { reporter = silentReporter, signal = new AbortController().signal } = options;
   reporter.start(dryRun, from.step);
-  if (from.step === 0) for (const warning of dryRun.warnings) log.record(warning);
+  for (const warning of dryRun.warnings) {
+    const forked = start.kind === "fork" && warning.detector === "other-bits"; // its bits vary from there on
+    if (from.step === 0 || forked) log.record({ ...warning, step: from.step });
+  }
   warnOfOtherDevice(beginning, engine.info.deviceClass, log);
   const detectors = new DetectorSet(detectorsOf(config.detectors));
   detectors.replay(log.kept);
