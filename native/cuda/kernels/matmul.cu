@@ -18,8 +18,8 @@
  * In bf16 the weight is read from the backend's copy, or rounded into the workspace first. Operands whose rows are not
  * a multiple of 16 bytes are copied there too, with rows that are. Where tiles are too few for the device, as in most
  * weight gradients, the sum is cut into parts that go to fp32 slices of the workspace, which add_slices adds in their
- * order: no atomics, the same bits always. Tiles, cuts and their reasons are in matmul_tiles.h. On sm_90 products large
- * enough go to the kernel of hopper_matmul.cu instead.
+ * order: no atomics, the same bits always; where ctx.squares is given it sums their squares too. Tiles, cuts and their
+ * reasons are in matmul_tiles.h. On sm_90 products large enough go to the kernel of hopper_matmul.cu instead.
  */
 namespace thalweg::cuda {
 

@@ -20,8 +20,10 @@ DEVICE void sum_slices(const float* from, int64_t slice, int splits, const int64
     UNROLL
     for (int k = 0; k < K; k++) more[k] = load_floats<N>(from + at[k]);
     UNROLL
-    for (int k = 0; k < K; k++) UNROLL
-    for (int i = 0; i < N; i++) sums[k][i] += more[k][i];
+    for (int k = 0; k < K; k++) {
+      UNROLL
+      for (int i = 0; i < N; i++) sums[k][i] += more[k][i];
+    }
   }
 }
 

@@ -5,8 +5,8 @@
 
 /**
  * sum = sum x, dot = sum a b and gradNorm = sqrt(sum g^2) over n fp32, in fp64 over fixed units added in order
- * (flat_sums.cuh says how a unit is summed). Bound by memory: 4 bytes an element (dot 8), and the least of what a unit
- * needs beside: 8 bytes of 8192 written and read again.
+ * (flat_sums.cuh says how a unit is summed). Bound by memory: 4 bytes an element (dot 8); a unit's own sum, 8 bytes
+ * written and read again, is a five-hundredth of that.
  *
  * A block takes kUnitsOfBlock units without a barrier between them; then each of its warps adds up one. The partials go
  * to the workspace. One block reads them in order; where that would be long, blocks first add up kGroup each: 1.2
