@@ -174,14 +174,15 @@ struct F32Engine {
     }
   }
 
-  /** The block of C comes while its sums are made: a store would wait for lines that are far off. (Inlined, or g++
-   * takes a function of nothing but prefetches for one without effect, and drops it.) */
-  template <int Rows>
+  /** The block of C comes while its sums are made: a store would wait for lines that are far off. A quarter of its rows
+   * at a time: all at once would keep the lines of A and B waiting. (Inlined, or g++ takes a function of nothing but
+   * prefetches for one without effect, and drops it.) */
+  template <int Rows, int Quarter>
   THALWEG_INLINE void fetch_destination(const Destination& d) {
     if (d.dtype != DType::F32 && !d.last) return;
     const int64_t bytes = d.ld * (d.dtype == DType::F32 ? 4 : 2);
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows; i++) {
+    for (int i = Quarter * Rows / 4; i < (Quarter + 1) * Rows / 4; i++) {
       __builtin_prefetch(d.out + i * bytes, 1);
       __builtin_prefetch(d.out + i * bytes + 64, 1);
     }
@@ -194,32 +195,41 @@ struct F32Engine {
   template <int Rows, bool RowMajor>
   static void multiply_rows(int64_t k, const float* a, int64_t stride, const float* b, const Destination& d) {
     F sums[Rows][kVecs] = {};
-    fetch_destination<Rows>(d);
     const char* ahead = d.ahead;
     // A base every third row: with one register for the stride, base, base + stride and base + 2 stride are addresses.
     constexpr int kBases = (Rows + 2) / 3;
     const float* base[kBases];
     for (int i = 0; i < kBases; i++) base[i] = a + 3 * i * stride;
-    for (int64_t p = 0; p < k; p++) {
-      const F b0 = load(b), b1 = load(b + kWidth);
-      __builtin_prefetch(ahead, 0, 2);
-      ahead += d.ahead_step;
+    const auto steps = [&](int64_t count) __attribute__((always_inline)) {
+      for (int64_t p = 0; p < count; p++) {
+        const F b0 = load(b), b1 = load(b + kWidth);
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += d.ahead_step;
 #pragma GCC unroll 2
-      for (int j = 0; j < kNr; j += 16) __builtin_prefetch(b + kAhead * kNr + j);
+        for (int j = 0; j < kNr; j += 16) __builtin_prefetch(b + kAhead * kNr + j);
 #pragma GCC unroll 16
-      for (int i = 0; i < Rows; i++) {
-        const float left = RowMajor ? base[i / 3][i % 3 * stride] : a[i];
-        sums[i][0] += left * b0;
-        sums[i][1] += left * b1;
-      }
-      if constexpr (RowMajor) {
+        for (int i = 0; i < Rows; i++) {
+          const float left = RowMajor ? base[i / 3][i % 3 * stride] : a[i];
+          sums[i][0] += left * b0;
+          sums[i][1] += left * b1;
+        }
+        if constexpr (RowMajor) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kBases; i++) base[i]++;
-      } else {
-        a += stride;
+          for (int i = 0; i < kBases; i++) base[i]++;
+        } else {
+          a += stride;
+        }
+        b += kNr;
       }
-      b += kNr;
-    }
+    };
+    fetch_destination<Rows, 0>(d);
+    steps(k / 4);
+    fetch_destination<Rows, 1>(d);
+    steps(k / 4);
+    fetch_destination<Rows, 2>(d);
+    steps(k / 4);
+    fetch_destination<Rows, 3>(d);
+    steps(k - 3 * (k / 4));
     finish<Rows>(sums, d);
   }
 
