@@ -107,5 +107,10 @@ test("a run on generated data records the loss of each set by true entropy, and 
   }
   const last = evaluations.at(-1)!.sets!.known!;
   const evaluated = await evaluateCheckpoint({ path: join(workplace, "run") });
-  t.deepEqual(evaluated.sets.known, last);
+  const { loss, bitsPerByte, ...counted } = evaluated.sets.known!;
+  const { loss: lastLoss, bitsPerByte: lastBits, ...lastCounted } = last;
+  t.deepEqual(counted, lastCounted, "token losses are the same bits");
+  // The batch of the evaluation differs, so float32 sums of a few hundred losses are rounded elsewhere.
+  t.true(Math.abs(loss - lastLoss) < 1e-6 * lastLoss, `${loss} against ${lastLoss}`);
+  t.true(Math.abs(bitsPerByte! - lastBits!) < 1e-6 * lastBits!);
 });
