@@ -51,6 +51,12 @@ class ProxyState {
   /** A read by the async proxy (wgmma, the source of a bulk store): faults on ordinary writes no fence covers and on
    * pending writes. `what` names the reader. */
   void check_async_read(uint32_t offset, uint32_t bytes, const char* what) const;
+  /** The same of piece i, the 16 bytes at 16 i (in range). */
+  void check_async_piece(uint32_t i, const char* what) const {
+    const Piece& piece = pieces_[i];
+    if (piece.writes || (piece.writer != kNobody && !fenced(piece))) [[unlikely]]
+      fault_async_read(i, what);
+  }
 
   /** A pending asynchronous write (bulk load): from its start until it lands. Faults over unfenced ordinary writes and
    * over other pending accesses. */
@@ -75,13 +81,14 @@ class ProxyState {
  private:
   static constexpr uint16_t kNobody = 0xffff;
   struct Piece {
-    uint64_t time = 0;              // of the last ordinary write
-    uint16_t writer = kNobody;      // its thread, unless an asynchronous write came later
-    uint8_t reads = 0, writes = 0;  // pending copies
-    uint8_t barriers = 0;           // bits 0, 1: an mbarrier in the lower, upper half; bits 2, 3: its init not fenced
+    uint64_t time = 0;               // of the last ordinary write
+    uint16_t writer = kNobody;       // its thread, unless an asynchronous write came later
+    uint16_t reads = 0, writes = 0;  // pending copies
+    uint8_t barriers = 0;            // bits 0, 1: an mbarrier in the lower, upper half
   };
   bool fenced(const Piece& piece) const;
   [[noreturn]] void fault_read(uint32_t thread, uint32_t piece) const;
+  [[noreturn]] void fault_async_read(uint32_t piece, const char* what) const;
   void check_write(uint32_t thread, uint32_t piece, uint32_t offset, uint32_t bytes) const;
   void check_range(uint32_t offset, uint32_t bytes, const char* what) const;
 
