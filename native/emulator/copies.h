@@ -67,13 +67,14 @@ class Copies {
   void add_floats(Issuer who, uint64_t destination, uint32_t source, uint32_t bytes);
   /** cp.async.bulk.tensor.{at.size()}d.global.shared::cta.tile.bulk_group. */
   void store_box(Issuer who, const void* map, std::span<const int32_t> at, uint32_t source);
-  /** cp.reduce.async.bulk.tensor ... .add (float32, int32, uint32, uint64, float16 and bfloat16 maps). */
+  /** cp.reduce.async.bulk.tensor.{at.size()}d.global.shared::cta.add.tile.bulk_group, of float32 maps only. */
   void add_box(Issuer who, const void* map, std::span<const int32_t> at, uint32_t source);
   /** cp.async.bulk.commit_group, cp.async.bulk.wait_group[.read]: never block either. */
   void commit_bulk(Issuer who);
   void wait_bulk(Issuer who, uint32_t groups, bool read_only);
 
-  /** Lets one pending copy act (or half of it: a store's source is read, then written); false when none may. */
+  /** Lets one pending copy act, or a part of it (a store's source is read, then written; a multicast reaches one
+   * block); false when none may. */
   bool step(Random& random, bool must);
   bool idle() const;
 
@@ -82,7 +83,8 @@ class Copies {
   /** The cluster is over: what is still to be written to global memory is. */
   void finish();
 
-  /** The block and offset of a window address. Faults when there is no such block or the access does not fit. */
+  /** The block and offset of a window address. Faults when there is no such block, it has left, or the access does not
+   * fit or is not aligned. */
   struct Place {
     uint32_t rank, offset;
   };

@@ -1,5 +1,6 @@
 #include "native/emulator/tensor_map.h"
 
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 
@@ -18,11 +19,9 @@ struct Encoded {
   std::array<uint64_t, 5> sizes, strides;
   std::array<uint16_t, 5> box;
   std::array<uint8_t, 5> element_strides;
-  uint8_t rank, type, swizzle, fill_nan;
+  uint8_t rank, type, swizzle;
 };
 static_assert(sizeof(Encoded) <= 128);
-
-bool is_float(int type) { return type >= 6; }
 
 }  // namespace
 
@@ -30,6 +29,30 @@ uint32_t TensorMap::box_bytes() const {
   uint32_t bytes = element_bytes * box[0];
   for (uint32_t d = 1; d < rank; d++) bytes *= (box[d] + element_strides[d] - 1) / element_strides[d];
   return bytes;
+}
+
+std::vector<TensorMap::Row> TensorMap::rows(const std::array<int32_t, 5>& at) const {
+  std::vector<Row> out;
+  // Of the innermost dimension, the part inside the tensor. Its element stride is ignored without interleaving.
+  const int64_t from = std::max<int64_t>(at[0], 0);
+  const int64_t to = std::min(static_cast<int64_t>(at[0]) + box[0], static_cast<int64_t>(sizes[0]));
+  std::array<uint32_t, 5> counts{1, 1, 1, 1, 1}, index{};
+  uint32_t total = 1;
+  for (uint32_t d = 1; d < rank; d++) total *= counts[d] = (box[d] + element_strides[d] - 1) / element_strides[d];
+  out.reserve(total);
+  for (uint32_t row = 0; row < total; row++) {
+    bool inside = to > from;
+    uint64_t where = address + static_cast<uint64_t>(from) * element_bytes;
+    for (uint32_t d = 1; d < rank; d++) {
+      const int64_t coordinate = at[d] + static_cast<int64_t>(index[d]) * element_strides[d];
+      inside = inside && coordinate >= 0 && coordinate < static_cast<int64_t>(sizes[d]);
+      where += static_cast<uint64_t>(coordinate) * strides[d];
+    }
+    out.push_back({row * box[0] * element_bytes, inside ? static_cast<uint32_t>(from - at[0]) : 0,
+                   inside ? static_cast<uint32_t>(to - from) : 0, where});
+    for (uint32_t d = 1; d < rank && ++index[d] == counts[d]; d++) index[d] = 0;
+  }
+  return out;
 }
 
 int encode_tensor_map(void* out128, int data_type, uint32_t rank, const void* address, const uint64_t* sizes,
@@ -48,8 +71,7 @@ int encode_tensor_map(void* out128, int data_type, uint32_t rank, const void* ad
   if (interleave != 0) return refuse("interleave is ", interleave, ": not emulated, expected 0 (none)");
   if (swizzle < 0 || swizzle > 3) return refuse("swizzle is ", swizzle, ", expected 0 to 3");
   if (l2_promotion < 0 || l2_promotion > 3) return refuse("l2Promotion is ", l2_promotion, ", expected 0 to 3");
-  if (out_of_bounds < 0 || out_of_bounds > 1) return refuse("oobFill is ", out_of_bounds, ", expected 0 or 1");
-  if (out_of_bounds == 1 && !is_float(data_type)) return refuse("oobFill is NaN, the data type is no floating point");
+  if (out_of_bounds != 0) return refuse("oobFill is ", out_of_bounds, ": not emulated, expected 0 (zeros)");
   if (!address || reinterpret_cast<uintptr_t>(address) % 16 != 0) return refuse("globalAddress is not aligned to 16");
   if (!sizes || !box || !element_strides || (rank > 1 && !strides)) return refuse("an array is null");
   const uint32_t element = kElementBytes[static_cast<size_t>(data_type)];
@@ -103,7 +125,6 @@ TensorMap decode_tensor_map(const void* map) {
   }
   t.type = static_cast<TensorType>(e.type);
   t.swizzle = static_cast<TensorSwizzle>(e.swizzle);
-  t.fill_nan = e.fill_nan != 0;
   return t;
 }
 

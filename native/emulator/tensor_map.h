@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 /** Descriptions of tensors for bulk copies of boxes: cuTensorMapEncodeTiled's checks and our own encoding of its 128
  * bytes. Numbers of enumerators are the driver API's. */
@@ -34,14 +35,23 @@ struct TensorMap {
   uint32_t rank, element_bytes;
   TensorType type;
   TensorSwizzle swizzle;
-  bool fill_nan;  // elements out of bounds are NaN, not zero
 
   /** Bytes a box takes in shared memory and counts on an mbarrier, clipped or not. */
   uint32_t box_bytes() const;
+
+  /** One row of a box: `elements` inner ones from `first` of the row on are inside the tensor, at `address`; they
+   * belong at byte `offset` + first * element_bytes of the box. Rows that are all outside have none. */
+  struct Row {
+    uint32_t offset, first, elements;
+    uint64_t address;
+  };
+  /** The rows of the box at `at` (at[0] innermost), in the order of the box. */
+  std::vector<Row> rows(const std::array<int32_t, 5>& at) const;
 };
 
 /** cuTensorMapEncodeTiled: 0 (CUDA_SUCCESS) or 1 (CUDA_ERROR_INVALID_VALUE) and then the reason in *why unless null.
- * `strides` has rank - 1 entries, of dimensions 1 and up. Interleaved layouts are refused as not emulated. */
+ * `strides` has rank - 1 entries, of dimensions 1 and up. Interleaved layouts and NaN fill are refused as not emulated.
+ */
 int encode_tensor_map(void* out128, int data_type, uint32_t rank, const void* address, const uint64_t* sizes,
                       const uint64_t* strides, const uint32_t* box, const uint32_t* element_strides, int interleave,
                       int swizzle, int l2_promotion, int out_of_bounds, std::string* why = nullptr);
