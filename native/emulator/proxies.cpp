@@ -136,10 +136,10 @@ void ProxyState::barrier_fence(uint32_t thread) {
   std::erase_if(fresh_, [&](const FreshBarrier& b) { return b.thread == thread; });
 }
 
-void ProxyState::check_async_barrier(uint32_t offset) const {
+void ProxyState::check_remote_barrier(uint32_t offset) const {
   for (const FreshBarrier& b : fresh_)
     if (b.offset == offset)
-      fault("the mbarrier at offset ", offset, " is used by a copy or another block, but thread ", b.thread,
+      fault("the mbarrier at offset ", offset, " is used by another block, but thread ", b.thread,
             " that initialised it never ran fence.mbarrier_init (or fence.proxy.async)");
 }
 
