@@ -66,8 +66,7 @@ void Copies::wait(Issuer who, uint32_t groups) {
 
 void Copies::load(Issuer who, uint32_t destination, uint64_t source, uint32_t bytes, uint32_t mbarrier) {
   Bulk copy = state_->load_of(who, destination, bytes, 16, mbarrier, "cp.async.bulk");
-  state_->plain_spans(copy, source, "cp.async.bulk");
-  state_->begin_load(copy);
+  state_->plain_spans(copy, source);
   state_->start(std::move(copy));
 }
 
@@ -76,8 +75,7 @@ void Copies::load_box(Issuer who, uint32_t destination, const void* map, std::sp
   constexpr const char* kWhat = "cp.async.bulk.tensor";
   const TensorMap tensor = decode_tensor_map(map);
   Bulk copy = state_->load_of(who, destination, tensor.box_bytes(), 128, mbarrier, kWhat);
-  state_->box_spans(copy, tensor, at, kWhat);
-  state_->begin_load(copy);
+  state_->box_spans(copy, tensor, at);
   state_->start(std::move(copy));
 }
 
@@ -86,7 +84,7 @@ void Copies::load_box(Issuer who, uint32_t destination, const void* map, std::sp
   constexpr const char* kWhat = "cp.async.bulk.tensor.multicast";
   const TensorMap tensor = decode_tensor_map(map);
   Bulk copy = state_->load_of(who, destination, tensor.box_bytes(), 128, mbarrier, kWhat);
-  state_->box_spans(copy, tensor, at, kWhat);
+  state_->box_spans(copy, tensor, at);
   const uint32_t offset = copy.targets[0].offset;
   copy.targets.clear();
   if (blocks == 0) fault(kWhat, " with an empty mask of blocks");
@@ -96,19 +94,18 @@ void Copies::load_box(Issuer who, uint32_t destination, const void* map, std::sp
       place(who, base | copy.barrier, 8, 8, kWhat);
       copy.targets.push_back(place(who, base | offset, copy.bytes, 128, kWhat));
     }
-  state_->begin_load(copy);
   state_->start(std::move(copy));
 }
 
 void Copies::store(Issuer who, uint64_t destination, uint32_t source, uint32_t bytes) {
   Bulk copy = state_->store_of(Bulk::Kind::Store, who, source, bytes, 16, "cp.async.bulk");
-  state_->plain_spans(copy, destination, "cp.async.bulk");
+  state_->plain_spans(copy, destination);
   state_->start(std::move(copy));
 }
 
 void Copies::add_floats(Issuer who, uint64_t destination, uint32_t source, uint32_t bytes) {
   Bulk copy = state_->store_of(Bulk::Kind::Add, who, source, bytes, 16, "cp.reduce.async.bulk");
-  state_->plain_spans(copy, destination, "cp.reduce.async.bulk");
+  state_->plain_spans(copy, destination);
   state_->start(std::move(copy));
 }
 
@@ -117,7 +114,7 @@ void Copies::store_box(Issuer who, const void* map, std::span<const int32_t> at,
   const TensorMap tensor = decode_tensor_map(map);
   check_store_start(at, kWhat);
   Bulk copy = state_->store_of(Bulk::Kind::Store, who, source, tensor.box_bytes(), 128, kWhat);
-  state_->box_spans(copy, tensor, at, kWhat);
+  state_->box_spans(copy, tensor, at);
   state_->start(std::move(copy));
 }
 
@@ -128,7 +125,7 @@ void Copies::add_box(Issuer who, const void* map, std::span<const int32_t> at, u
     fault(kWhat, ".add of type ", static_cast<int>(tensor.type), " is not emulated, expected float32");
   check_store_start(at, kWhat);
   Bulk copy = state_->store_of(Bulk::Kind::Add, who, source, tensor.box_bytes(), 128, kWhat);
-  state_->box_spans(copy, tensor, at, kWhat);
+  state_->box_spans(copy, tensor, at);
   state_->start(std::move(copy));
 }
 

@@ -53,34 +53,38 @@ Bulk Copies::State::load_of(Issuer who, uint32_t destination, uint32_t bytes, ui
   if (to.rank != barrier.rank)
     fault(what, " to the block of rank ", to.rank, " with an mbarrier of rank ", barrier.rank,
           ", expected both in one block");
-  Bulk copy{Bulk::Kind::Load, who, 0, {to}, barrier.offset, bytes, {}, TensorSwizzle::None, {}, false};
-  return copy;
+  return {Bulk::Kind::Load, what, who, 0, {to}, barrier.offset, bytes};
 }
 
-void Copies::State::begin_load(Bulk& copy) {
-  for (const Place& to : copy.targets) {
-    if (!mbarrier_state(blocks[to.rank].data + copy.barrier).valid)
-      fault("a bulk copy signals at offset ", copy.barrier, " of the block of rank ", to.rank,
-            ", where no mbarrier is initialised");
-    if (ProxyState* p = proxies(to.rank)) {
-      if (to.rank != copy.who.rank) p->check_remote_barrier(copy.barrier);
-      p->begin_async_write(to.offset, copy.bytes);
+void Copies::State::begin(const Bulk& copy) {
+  const bool load = copy.kind == Bulk::Kind::Load;
+  for (const Place& at : copy.targets) {
+    ProxyState* p = proxies(at.rank);
+    if (!load) {
+      if (p) p->begin_async_read(at.offset, copy.bytes, copy.what);
+      continue;
     }
+    if (!mbarrier_state(blocks[at.rank].data + copy.barrier).valid)
+      fault(copy.what, " signals at offset ", copy.barrier, " of the block of rank ", at.rank,
+            ", where no mbarrier is initialised");
+    if (!p) continue;
+    if (at.rank != copy.who.rank) p->check_remote_barrier(copy.barrier);
+    p->begin_async_write(at.offset, copy.bytes);
   }
 }
 
-void Copies::State::plain_spans(Bulk& copy, uint64_t address, const char* what) {
-  if (copy.bytes % 16 != 0) fault(what, " of ", copy.bytes, " bytes, expected a multiple of 16");
-  if (address % 16 != 0) fault(what, ": the global address is no multiple of 16");
+void Copies::State::plain_spans(Bulk& copy, uint64_t address) {
+  if (copy.bytes % 16 != 0) fault(copy.what, " of ", copy.bytes, " bytes, expected a multiple of 16");
+  if (address % 16 != 0) fault(copy.what, ": the global address is no multiple of 16");
   if (copy.bytes > 0) check(address, copy.bytes, copy.kind != Bulk::Kind::Load);
   copy.spans.push_back({address, 0, copy.bytes});
 }
 
-void Copies::State::box_spans(Bulk& copy, const TensorMap& map, std::span<const int32_t> at, const char* what) {
-  if (at.size() != map.rank) fault(what, " with ", at.size(), " coordinates of a tensor of rank ", map.rank);
+void Copies::State::box_spans(Bulk& copy, const TensorMap& map, std::span<const int32_t> at) {
+  if (at.size() != map.rank) fault(copy.what, " with ", at.size(), " coordinates of a tensor of rank ", map.rank);
   const uint32_t row = map.box[0] * map.element_bytes, width = 16u << static_cast<int>(map.swizzle);
   if (map.swizzle != TensorSwizzle::None && row != width)
-    fault(what, " of rows of ", row, " bytes with a swizzle of ", width,
+    fault(copy.what, " of rows of ", row, " bytes with a swizzle of ", width,
           ": where narrower rows lie is not documented, make them as wide as the swizzle");
   copy.swizzle = map.swizzle;
   std::array<int32_t, 5> full{};
@@ -99,8 +103,7 @@ Bulk Copies::State::store_of(Bulk::Kind kind, Issuer who, uint32_t source, uint3
                              const char* what) {
   if (source >> 24 != 0) fault(what, " from shared memory of another block");
   const Place from = place(who, source, bytes, alignment, what);
-  if (ProxyState* p = proxies(who.rank)) p->begin_async_read(from.offset, bytes, what);
-  return {kind, who, thread(who).bulk_committed, {from}, 0, bytes, {}, TensorSwizzle::None, {}, false};
+  return {kind, what, who, thread(who).bulk_committed, {from}, 0, bytes};
 }
 
 void Copies::State::land(Bulk& copy, size_t target) {
@@ -153,6 +156,7 @@ void Copies::State::drop_finished() {
 }
 
 void Copies::State::start(Bulk copy) {
+  begin(copy);
   bulks.push_back(std::move(copy));
   if (timing != CopyTiming::AtOnce) return;
   while (!bulks.back().targets.empty()) act(bulks.back(), 0);

@@ -18,6 +18,7 @@ struct Span {
 /** A bulk copy. `bytes` are its bytes in shared memory, clipped or not; `spans` those of them in global memory. */
 struct Bulk {
   enum class Kind { Load, Store, Add } kind;
+  const char* what;  // the instruction, for messages
   Issuer who;
   uint64_t group = 0;                  // stores: of the issuing thread
   std::vector<Copies::Place> targets;  // loads: where it has still to land; stores: the source
@@ -55,16 +56,16 @@ struct Copies::State {
   ProxyState* proxies(uint32_t rank) { return blocks[rank].proxies; }
   Place place(Issuer who, uint32_t window, uint32_t bytes, uint32_t alignment, const char* what) const;
 
-  /** New copies, checked and marked in shared memory where they will read; their global side is not known yet. */
+  /** New copies, checked; their global side is not known yet. */
   Bulk load_of(Issuer who, uint32_t destination, uint32_t bytes, uint32_t alignment, uint32_t mbarrier,
                const char* what);
   Bulk store_of(Bulk::Kind kind, Issuer who, uint32_t source, uint32_t bytes, uint32_t alignment, const char* what);
   /** The global side: one run of bytes, or the rows of a box. */
-  void plain_spans(Bulk& copy, uint64_t address, const char* what);
-  void box_spans(Bulk& copy, const TensorMap& map, std::span<const int32_t> at, const char* what);
-  /** Marks where a load will write. */
-  void begin_load(Bulk& copy);
-  /** Keeps the copy, or lets it act at once. */
+  void plain_spans(Bulk& copy, uint64_t address);
+  void box_spans(Bulk& copy, const TensorMap& map, std::span<const int32_t> at);
+  /** Marks in shared memory what the copy will read or write, after the checks. */
+  void begin(const Bulk& copy);
+  /** begin; then keeps the copy, or lets it act at once. */
   void start(Bulk copy);
 
   /** One part of a copy; it is over when it has no targets left. */

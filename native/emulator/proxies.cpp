@@ -69,7 +69,7 @@ void ProxyState::check_async_read(uint32_t offset, uint32_t bytes, const char* w
 void ProxyState::begin_async_write(uint32_t offset, uint32_t bytes) {
   check_range(offset, bytes, "an asynchronous copy");
   for (uint32_t i = offset / 16, end = (offset + bytes + 15) / 16; i < end; i++) {
-    Piece& piece = pieces_[i];
+    const Piece& piece = pieces_[i];
     if (piece.writes)
       fault("an asynchronous copy is to write shared memory at offset ", i * 16, " which another still writes");
     if (piece.reads)
@@ -79,8 +79,8 @@ void ProxyState::begin_async_write(uint32_t offset, uint32_t bytes) {
     if (!fenced(piece))
       fault("an asynchronous copy is to write shared memory at offset ", i * 16, " after an ordinary store of thread ",
             piece.writer, " that no fence.proxy.async covers");
-    piece.writes++;
   }
+  for (uint32_t i = offset / 16, end = (offset + bytes + 15) / 16; i < end; i++) pieces_[i].writes++;
 }
 
 void ProxyState::end_async_write(uint32_t offset, uint32_t bytes) {

@@ -19,9 +19,9 @@ struct Arguments {
 
   std::string refusal(std::byte* out = nullptr) {
     std::string why;
-    const int result =
-        encode_tensor_map(out ? out : map.data(), type, rank, reinterpret_cast<const void*>(address), sizes.data(),
-                          strides.data(), box.data(), element_strides.data(), interleave, swizzle, promotion, fill, &why);
+    const int result = encode_tensor_map(out ? out : map.data(), type, rank, reinterpret_cast<const void*>(address),
+                                         sizes.data(), strides.data(), box.data(), element_strides.data(), interleave,
+                                         swizzle, promotion, fill, &why);
     CHECK((result == 0) == why.empty() && result <= 1);
     return why;
   }
@@ -102,7 +102,8 @@ TEST("a box has a row for each index of its outer dimensions, clipped to the ten
   const auto rows = decode_tensor_map(a.map.data()).rows({-3, 2, 1, 0, 0});
   CHECK(rows.size() == 4);
   // Row (2, 1): elements 0 to 4 of the tensor are the box's 3 to 7. Dimension 1 ends at 3, dimension 2 at 2.
-  CHECK(rows[0].first == 3 && rows[0].elements == 5 && rows[0].offset == 0 && rows[0].address == a.address + 2 * 32 + 96);
+  CHECK(rows[0].first == 3 && rows[0].elements == 5 && rows[0].offset == 0 &&
+        rows[0].address == a.address + 2 * 32 + 96);
   CHECK(rows[1].elements == 0 && rows[1].offset == 16 && rows[2].elements == 0 && rows[3].elements == 0);
   const auto end = decode_tensor_map(a.map.data()).rows({6, 0, 0, 0, 0});
   CHECK(end[3].first == 0 && end[3].elements == 4 && end[3].offset == 48 && end[3].address == a.address + 12 + 32 + 96);
@@ -111,7 +112,8 @@ TEST("a box has a row for each index of its outer dimensions, clipped to the ten
 }
 
 TEST("swizzles exchange the 16-byte pieces the manual's figures show") {
-  // 128 bytes: piece x of row y of 128 bytes lies at piece x ^ (y % 8); 64: x ^ (y % 4) within its half; 32: x ^ (y % 2).
+  // 128 bytes: piece x of row y of 128 bytes lies at piece x ^ (y % 8); 64: x ^ (y % 4) within its half; 32: x ^ (y %
+  // 2).
   for (uint32_t y = 0; y < 16; y++)
     for (uint32_t x = 0; x < 8; x++) {
       const uint32_t at = 128 * y + 16 * x + 5;
