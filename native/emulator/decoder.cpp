@@ -1,6 +1,7 @@
 #include "native/emulator/decoder.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <limits>
 
@@ -54,10 +55,6 @@ int register_bits(Type t) { return t.kind == 'p' ? 1 : t.bits <= 16 ? 16 : t.bit
 Decoder::Decoder(const Kernel& kernel, const Variables& module_variables)
     : kernel_(kernel), variables_(module_variables), program_(std::make_shared<Program>()) {}
 
-void Decoder::error(const std::string& what) const {
-  fail("BAD_PTX", "line ", statement_.line, " of ", kernel_.name, ": ", statement_.text, ": ", what);
-}
-
 Type Decoder::type() {
   Type out;
   for (size_t i = parts_.size(); i-- > 1;) {
@@ -91,7 +88,7 @@ const Operand& Decoder::operand(size_t index) const {
 }
 
 void Decoder::expect_operands(size_t least, size_t most) const {
-  if (operands() < least || operands() > most) error("found " + std::to_string(operands()) + " operands");
+  if (operands() < least || operands() > most) error("found ", operands(), " operands");
 }
 
 const Decoder::Register* Decoder::find(std::string_view name, uint32_t& index) const {
@@ -148,19 +145,18 @@ Ref Decoder::look_up(const Operand& o, int& bits) {
     bits = 32;
     return constant(32, 32);
   }
-  error("'" + std::string(o.name) + "' is not declared");
+  error("'", o.name, "' is not declared");
 }
 
 Ref Decoder::source(const Operand& o, int bits) {
   switch (o.kind) {
     case Operand::Kind::Number: return constant(o.bits, bits);
     case Operand::Kind::Single:
-      if (bits != 32) error("a float where " + std::to_string(bits) + " bits are expected");
+      if (bits != 32) error("a float where ", bits, " bits are expected");
       return constant(o.bits, 32);
     case Operand::Kind::Double:
       if (bits == 32) {
-        const float narrow = static_cast<float>(*reinterpret_cast<const double*>(&o.bits));
-        return constant(*reinterpret_cast<const uint32_t*>(&narrow), 32);
+        return constant(std::bit_cast<uint32_t>(static_cast<float>(std::bit_cast<double>(o.bits))), 32);
       }
       return constant(o.bits, bits);
     case Operand::Kind::Name: break;
@@ -171,7 +167,7 @@ Ref Decoder::source(const Operand& o, int bits) {
   int found = 0;
   const Ref r = look_up(o, found);
   if (found != bits) {
-    error("'" + std::string(o.name) + "' has " + std::to_string(found) + " bits, not " + std::to_string(bits));
+    error("'", o.name, "' has ", found, " bits, not ", bits);
   }
   return r;
 }
@@ -180,7 +176,7 @@ Ref Decoder::relaxed(const Operand& o, int bits, int& width) {
   width = std::max(bits, 16);
   if (o.kind != Operand::Kind::Name || variable(o.name)) return source(o, width);
   const Ref r = look_up(o, width);
-  if (width < bits) error("'" + std::string(o.name) + "' has only " + std::to_string(width) + " bits");
+  if (width < bits) error("'", o.name, "' has only ", width, " bits");
   return r;
 }
 
@@ -194,7 +190,7 @@ int Decoder::width(const Operand& o) {
 Ref Decoder::destination(const Operand& o, int bits) {
   if (o.kind != Operand::Kind::Name) error("a register to write expected");
   const Ref r = source(o, bits);
-  if (class_of(r) != Class::Narrow && class_of(r) != Class::Wide) error("'" + std::string(o.name) + "' cannot be written");
+  if (class_of(r) != Class::Narrow && class_of(r) != Class::Wide) error("'", o.name, "' cannot be written");
   return r;
 }
 
@@ -203,7 +199,7 @@ Ref Decoder::predicate(const Operand& o) {
   int bits = 0;
   if (o.kind != Operand::Kind::Name) error("a predicate expected");
   const Ref r = look_up(o, bits);
-  if (bits != 1) error("'" + std::string(o.name) + "' is no predicate");
+  if (bits != 1) error("'", o.name, "' is no predicate");
   return r;
 }
 
@@ -231,7 +227,7 @@ int Decoder::address(const Operand& o, Instruction& i) {
   base.name = o.name;
   int bits = 0;
   i.a = look_up(base, bits);
-  if (bits != 32 && bits != 64) error("an address of " + std::to_string(bits) + " bits");
+  if (bits != 32 && bits != 64) error("an address of ", bits, " bits");
   return bits;
 }
 
@@ -248,7 +244,7 @@ void Decoder::declare_registers(std::string_view text) {
   reader.expect(".");
   Type type;
   std::string_view name = reader.identifier();
-  if (!parse_type(name, type) || type.bits == 128) error("registers of type ." + std::string(name));
+  if (!parse_type(name, type) || type.bits == 128) error("registers of type .", name);
   const int bits = register_bits(type);
   const Class c = bits == 1 ? Class::Predicate : bits == 64 ? Class::Wide : Class::Narrow;
   do {
@@ -297,7 +293,7 @@ void Decoder::instruction() {
   }
   it->second(*this, i);
   for (size_t p = 1; p < parts_.size(); p++) {
-    if (!taken_[p]) error("'." + std::string(parts_[p]) + "' is not known here");
+    if (!taken_[p]) error("'.", parts_[p], "' is not known here");
   }
   if (i.execute == nullptr) error("this form is not known");
   program_->code.push_back(i);

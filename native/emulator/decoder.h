@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "native/base/error.h"
 #include "native/emulator/module.h"
 #include "native/emulator/program.h"
 #include "native/emulator/statement.h"
@@ -80,7 +81,10 @@ class Decoder {
   const Kernel& kernel() const { return kernel_; }
   std::string_view opcode() const { return statement_.text; }
 
-  [[noreturn]] void error(const std::string& what) const;
+  template <class... Parts>
+  [[noreturn]] void error(const Parts&... parts) const {
+    fail("BAD_PTX", "line ", statement_.line, " of ", kernel_.name, ": ", statement_.text, ": ", parts...);
+  }
 
  private:
   struct Register {
