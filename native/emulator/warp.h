@@ -60,6 +60,7 @@ class Warp {
   uint32_t number = 0;              // in the block
   std::vector<Group> others;        // the groups that do not run
   uint32_t now = 0;                 // the instruction that is being played, for messages
+  bool spins = false;               // let others go first: other warps too
 
   // wgmma; by unit of the register file
   uint64_t groups_committed = 0, groups_done = 0, fences = 0;
@@ -86,8 +87,8 @@ class Warp {
   void wait_behind(const Wait& wait);
   /** Ends the turn and lets others go first. */
   void yield();
-  /** True when all `lanes` that live are in the running group; else it waits for them, and false. */
-  bool together(uint32_t lanes);
+  /** True when all of `lanes` that live are in the mask; else the running group waits for the others here, and false. */
+  bool together(uint32_t mask, uint32_t lanes);
   /** The lanes of `taken` go on at target, the rest where it is. */
   void branch(uint32_t taken, uint32_t target);
   void exit(uint32_t lanes);
@@ -95,7 +96,6 @@ class Warp {
  private:
   void leave_group(const Wait& wait, bool yielded);
   bool take_group();
-  void find_stop();
   bool over(Group& group);
 };
 
@@ -103,7 +103,6 @@ class Warp {
 struct NamedBarrier {
   uint32_t expected = 0;            // threads; 0: all of the block
   uint32_t warps = 0;               // arrived, a bit each
-  uint32_t waiting = 0;
   uint64_t generation = 0;
 };
 
@@ -123,13 +122,10 @@ struct Block {
   std::unique_ptr<std::byte, void (*)(void*)> shared_memory{nullptr, nullptr};
   std::vector<uint32_t> predicates;
 
-  void arrive(Warp& warp, uint32_t barrier, uint32_t threads, bool waits);
-  /** After a warp's exit: barriers of the whole block may be over. */
-  void barriers_without(const Warp& warp);
-
- private:
-  void end_barrier(NamedBarrier& barrier);
-  bool is_over(const NamedBarrier& barrier) const;
+  /** A warp comes to a barrier for `threads` threads (0: the whole block). */
+  void arrive(Warp& warp, uint32_t barrier, uint32_t threads);
+  /** Ends a barrier when all it waits for have come; after arrivals and exits. */
+  void check_barrier(NamedBarrier& barrier);
 };
 
 struct Cluster {
@@ -153,6 +149,7 @@ struct Launch {
   std::vector<std::byte> parameter_storage;
   std::byte* parameters = nullptr;   // aligned to 128
   uint64_t progress = 0;             // grows with what other warps could wait for
+  uint64_t instructions = 0;
   uint32_t launch_registers = 0;     // of a thread
   Warp* playing = nullptr;
   // The allocation last hit.
