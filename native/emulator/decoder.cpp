@@ -52,8 +52,7 @@ int register_bits(Type t) { return t.kind == 'p' ? 1 : t.bits <= 16 ? 16 : t.bit
 
 }  // namespace
 
-Decoder::Decoder(const Kernel& kernel, const Variables& module_variables)
-    : kernel_(kernel), variables_(module_variables), program_(std::make_shared<Program>()) {}
+Decoder::Decoder(const Kernel& kernel) : kernel_(kernel), program_(std::make_shared<Program>()) {}
 
 Type Decoder::type() {
   Type out;
@@ -108,9 +107,9 @@ const Decoder::Register* Decoder::find(std::string_view name, uint32_t& index) c
   return nullptr;
 }
 
-const Variable* Decoder::variable(std::string_view name) const {
-  const auto it = variables_.find(name);
-  return it == variables_.end() ? nullptr : &it->second;
+const uint64_t* Decoder::variable(std::string_view name) const {
+  const auto it = kernel_.variables.find(name);
+  return it == kernel_.variables.end() ? nullptr : &it->second;
 }
 
 Ref Decoder::constant(uint64_t bits, int width) {
@@ -163,7 +162,7 @@ Ref Decoder::source(const Operand& o, int bits) {
     default: error("a register or a number expected");
   }
   if (o.negated) error("'!' stands before predicates only");
-  if (const Variable* v = variable(o.name)) return constant(v->address + static_cast<uint64_t>(o.offset), bits);
+  if (const uint64_t* v = variable(o.name)) return constant(*v + static_cast<uint64_t>(o.offset), bits);
   int found = 0;
   const Ref r = look_up(o, found);
   if (found != bits) {
@@ -219,8 +218,8 @@ int Decoder::address(const Operand& o, Instruction& i) {
   i.immediate = o.offset;
   i.a = kNoRef;
   if (o.name.empty()) return 0;
-  if (const Variable* v = variable(o.name)) {
-    i.immediate += static_cast<int64_t>(v->address);
+  if (const uint64_t* v = variable(o.name)) {
+    i.immediate += static_cast<int64_t>(*v);
     return 0;
   }
   Operand base;
@@ -264,7 +263,7 @@ void Decoder::declare_registers(std::string_view text) {
 void Decoder::directive() {
   const std::string_view text = statement_.text;
   if (text.substr(0, 4) == ".reg") return declare_registers(text);
-  for (std::string_view harmless : {".pragma", ".loc", ".file"}) {
+  for (std::string_view harmless : {".pragma", ".loc", ".file", ".shared"}) {
     if (text.substr(0, harmless.size()) == harmless) return;
   }
   error("a directive that is not known here");

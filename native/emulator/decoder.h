@@ -32,16 +32,9 @@ class Decoder;
 using DecodeFunction = void (*)(Decoder&, Instruction&);
 using DecodeTable = std::unordered_map<std::string_view, DecodeFunction>;
 
-/** Variables of a module or a kernel with an address: shared memory and parameters. */
-struct Variable {
-  uint64_t address = 0;
-  bool parameter = false;
-};
-using Variables = std::map<std::string, Variable, std::less<>>;
-
 class Decoder {
  public:
-  Decoder(const Kernel& kernel, const Variables& module_variables);
+  explicit Decoder(const Kernel& kernel);
 
   /** The whole body; lines count from first_line. */
   std::shared_ptr<const Program> decode(std::string_view body, uint32_t first_line);
@@ -74,7 +67,8 @@ class Decoder {
   int width(const Operand& o);
   /** The number itself; an error when it is none. */
   int64_t number(const Operand& o) const;
-  const Variable* variable(std::string_view name) const;
+  /** A variable's address; null when the name is none. */
+  const uint64_t* variable(std::string_view name) const;
   /** Appends to the instruction's list. */
   void add(Instruction& i, Ref r);
   Program& program() { return *program_; }
@@ -110,7 +104,6 @@ class Decoder {
   void resolve_jumps();
 
   const Kernel& kernel_;
-  const Variables& variables_;
   Statement statement_;
   std::vector<std::string_view> parts_;
   std::vector<bool> taken_;

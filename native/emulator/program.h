@@ -50,7 +50,7 @@ struct Program {
   uint32_t predicates = 2;
   std::vector<std::pair<uint32_t, uint32_t>> undefined;  // units that may be read before they are written: [first, end)
   bool wgmma = false;                    // some instruction is one
-  bool async_reads = false;              // some instruction reads shared memory through the async proxy
+  bool asynchronous = false;             // some instruction is a copy or a wgmma
 };
 
 constexpr uint32_t kUnit = 32;

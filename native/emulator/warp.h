@@ -146,16 +146,13 @@ struct Launch {
   GlobalMemory& memory;
   const Schedule& schedule;
   std::mt19937_64 random;
-  std::vector<std::byte> parameter_storage;
   std::byte* parameters = nullptr;   // aligned to 128
   uint64_t progress = 0;             // grows with what other warps could wait for
-  uint64_t instructions = 0;
-  uint32_t launch_registers = 0;     // of a thread
-  Warp* playing = nullptr;
+  uint32_t registers = 0;            // of a thread at the start
   // The allocation last hit.
   uint64_t known_start = 1, known_end = 0;
 
-  /** Faults unless [address, address + bytes) may be accessed. */
+  /** Faults unless [address, address + bytes) may be accessed; `what` is "reads" or "writes". */
   void check(uint64_t address, uint64_t bytes, const char* what) {
     if (address >= known_start && address <= known_end && bytes <= known_end - address) [[likely]] return;
     look_up(address, bytes, what);
@@ -165,5 +162,8 @@ struct Launch {
  private:
   void look_up(uint64_t address, uint64_t bytes, const char* what);
 };
+
+/** What every warp of the clusters waits for, for a launch that cannot go on. */
+std::string waiting(const std::vector<std::unique_ptr<Cluster>>& clusters);
 
 }  // namespace thalweg::emulator
