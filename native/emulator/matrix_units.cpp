@@ -12,56 +12,68 @@ namespace {
 float low(uint32_t pair) { return std::bit_cast<float>(pair << 16); }
 float high(uint32_t pair) { return std::bit_cast<float>(pair & 0xffff0000u); }
 
+/** 16 lanes, half a register of a warp. */
+typedef float Half __attribute__((vector_size(64)));
+
+/** Factors as the lanes of D's fragment need them. Lane 4 r + c of registers 4 g + 2 v + e holds column 8 g + 2 c + e
+ * of row 8 v + r: it multiplies row 8 v + r of A and that column of B. */
+struct alignas(64) LeftFactor {
+  Half lanes[16][2][2];  // [k][v][lanes 0.., 16..]
+  void set(int row, int k, float value) {
+    float* at = reinterpret_cast<float*>(lanes[k][row / 8]) + 4 * (row % 8);
+    for (int c = 0; c < 4; c++) at[c] = value;
+  }
+};
+struct alignas(64) RightFactor {
+  float columns[32][2][16][4];  // [g][e][k][c]
+  /** 8 elements of a column, along k. */
+  void set_along_k(int column, int k, const std::array<float, 8>& values) {
+    float* at = columns[column / 8][column % 2][k] + column % 8 / 2;
+    for (size_t i = 0; i < 8; i++) at[4 * i] = values[i];
+  }
+  /** An element each of 8 columns. */
+  void set_across(int column, int k, const std::array<float, 8>& values) {
+    float *even = columns[column / 8][0][k], *odd = columns[column / 8][1][k];
+    for (size_t c = 0; c < 4; c++) {
+      even[c] = values[2 * c];
+      odd[c] = values[2 * c + 1];
+    }
+  }
+};
+
 /** A [16, 16] from its fragment: lane 4 r + c holds in register 2 h + v the columns 8 h + 2 c, + 1 of row 8 v + r. */
-void unpack_a(float (*a)[16], const Lanes* const* registers) {
+void unpack_a(LeftFactor& a, const Lanes* const* registers) {
   for (int h = 0; h < 2; h++)
     for (int v = 0; v < 2; v++) {
       const Lanes& lanes = *registers[2 * h + v];
       for (int lane = 0; lane < 32; lane++) {
-        float* at = &a[8 * v + lane / 4][8 * h + 2 * (lane % 4)];
-        at[0] = low(lanes[static_cast<size_t>(lane)]);
-        at[1] = high(lanes[static_cast<size_t>(lane)]);
+        const uint32_t pair = lanes[static_cast<size_t>(lane)];
+        a.set(8 * v + lane / 4, 8 * h + 2 * (lane % 4), low(pair));
+        a.set(8 * v + lane / 4, 8 * h + 2 * (lane % 4) + 1, high(pair));
       }
     }
 }
 
-/** d[16][n] += a[16][16] b[16][n], four steps of k at a time, in the order of k. Rows of b and d lie `pitch` floats
- * apart. */
-template <int kPitch>
-void multiply(float (*d)[kPitch], const float (*a)[16], const float (*b)[kPitch], int n) {
-  for (int i = 0; i < 16; i++)
+/** The registers of 8 columns: d = a b + c (0 when c is null), in the order of k. */
+void multiply(Lanes* const* d, const LeftFactor& a, const float (*b)[16][4], const Lanes* const* c) {
+  for (int e = 0; e < 2; e++) {
+    Half sums[2][2] = {};
+    if (c)
+      for (int v = 0; v < 2; v++) std::memcpy(sums[v], c[2 * v + e]->data(), sizeof sums[v]);
     for (int k = 0; k < 16; k += 4) {
-      const float a0 = a[i][k], a1 = a[i][k + 1], a2 = a[i][k + 2], a3 = a[i][k + 3];
-      const float *b0 = b[k], *b1 = b[k + 1], *b2 = b[k + 2], *b3 = b[k + 3];
-      float* to = d[i];
-      for (int j = 0; j < n; j++) to[j] = (((to[j] + a0 * b0[j]) + a1 * b1[j]) + a2 * b2[j]) + a3 * b3[j];
+      Half four;
+      std::memcpy(&four, b[e][k], sizeof four);
+      const auto step = [&](int at, const Half& right) {
+        for (int v = 0; v < 2; v++)
+          for (int half = 0; half < 2; half++) sums[v][half] += a.lanes[at][v][half] * right;
+      };
+      step(k, __builtin_shufflevector(four, four, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3));
+      step(k + 1, __builtin_shufflevector(four, four, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7));
+      step(k + 2, __builtin_shufflevector(four, four, 8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11));
+      step(k + 3, __builtin_shufflevector(four, four, 12, 13, 14, 15, 12, 13, 14, 15, 12, 13, 14, 15, 12, 13, 14, 15));
     }
-}
-
-/** The fragment of D (and C) of 8 columns: lane 4 r + c holds in register 2 v + e column 2 c + e of row 8 v + r. */
-template <int kPitch>
-void pack_d(Lanes* const* registers, const float (*d)[kPitch], int first_column) {
-  for (int v = 0; v < 2; v++)
-    for (int e = 0; e < 2; e++) {
-      Lanes& lanes = *registers[2 * v + e];
-      for (int lane = 0; lane < 32; lane++)
-        lanes[static_cast<size_t>(lane)] =
-            std::bit_cast<uint32_t>(d[8 * v + lane / 4][first_column + 2 * (lane % 4) + e]);
-    }
-}
-
-template <int kPitch, class LanesPointer>
-void unpack_d(float (*d)[kPitch], LanesPointer const* registers, int first_column) {
-  for (int v = 0; v < 2; v++)
-    for (int e = 0; e < 2; e++) {
-      const Lanes& lanes = *registers[2 * v + e];
-      for (int lane = 0; lane < 32; lane++)
-        d[8 * v + lane / 4][first_column + 2 * (lane % 4) + e] = std::bit_cast<float>(lanes[static_cast<size_t>(lane)]);
-    }
-}
-
-void negate(float* values, int count) {
-  for (int i = 0; i < count; i++) values[i] = -values[i];
+    for (int v = 0; v < 2; v++) std::memcpy(d[2 * v + e]->data(), sums[v], sizeof sums[v]);
+  }
 }
 
 void check_op(const WgmmaOp& op) {
@@ -72,20 +84,21 @@ void check_op(const WgmmaOp& op) {
 }  // namespace
 
 void mma_m16n8k16_bf16(Lanes* d, const Lanes* a, const Lanes* b, const Lanes* c) {
-  float left[16][16], right[16][8], sums[16][8];
+  LeftFactor left;
+  alignas(64) float right[2][16][4];
   const Lanes* const lefts[4] = {a, a + 1, a + 2, a + 3};
   const Lanes* const olds[4] = {c, c + 1, c + 2, c + 3};
   Lanes* const news[4] = {d, d + 1, d + 2, d + 3};
   unpack_a(left, lefts);
-  // Lane 4 j + c holds in register h the rows 8 h + 2 c, + 1 of column j of B.
+  // Lane 4 j + t holds in register h the rows 8 h + 2 t, + 1 of column j of B.
   for (int h = 0; h < 2; h++)
     for (int lane = 0; lane < 32; lane++) {
-      right[8 * h + 2 * (lane % 4)][lane / 4] = low(b[h][static_cast<size_t>(lane)]);
-      right[8 * h + 2 * (lane % 4) + 1][lane / 4] = high(b[h][static_cast<size_t>(lane)]);
+      const uint32_t pair = b[h][static_cast<size_t>(lane)];
+      const int column = lane / 4, k = 8 * h + 2 * (lane % 4);
+      right[column % 2][k][column / 2] = low(pair);
+      right[column % 2][k + 1][column / 2] = high(pair);
     }
-  unpack_d(sums, olds, 0);
-  multiply(sums, left, right, 8);
-  pack_d(news, sums, 0);
+  multiply(news, left, right, olds);
 }
 
 void load_matrices(Lanes* r, int count, bool transposed, const std::array<const std::byte*, 32>& rows) {
@@ -129,30 +142,27 @@ void store_matrices(const Lanes* r, int count, bool transposed, const std::array
 void wgmma_quarter(const WgmmaOp& op, int warp_in_group, Lanes* const* d, const Lanes* const* a_registers,
                    const SharedReader& shared) {
   check_op(op);
-  constexpr int kPitch = 256;
-  // Static: 36 KiB that need no zeroing; one launch is played by one thread.
-  alignas(64) static thread_local float right[16][kPitch], sums[16][kPitch];
-  alignas(64) float left[16][16];
-
-  if (op.a_registers) {
+  LeftFactor left;
+  // 16 KiB that need no zeroing.
+  static thread_local RightFactor right;
+  const uint16_t flip = op.negate_a != op.negate_b ? 0x8000 : 0;
+  if (op.a_registers)
     unpack_a(left, a_registers);
-  } else {
-    alignas(64) float columns[16][16];  // [k][row]
-    const WgmmaOperand a(op.a, op.a_transposed, 64, "wgmma's A");
-    a.read(shared, 16 * (warp_in_group % 4), 16, columns[0], 16);
-    for (int i = 0; i < 16; i++)
-      for (int k = 0; k < 16; k++) left[i][k] = columns[k][i];
-  }
-  if (op.negate_a != op.negate_b) negate(left[0], 256);
-  WgmmaOperand(op.b, op.b_transposed, op.n, "wgmma's B").read(shared, 0, op.n, right[0], kPitch);
-
-  if (op.accumulate) {
-    for (int column = 0; column < op.n; column += 8) unpack_d(sums, d + column / 2, column);
-  } else {
-    for (auto& row : sums) std::memset(row, 0, static_cast<size_t>(op.n) * sizeof(float));
-  }
-  multiply(sums, left, right, op.n);
-  for (int column = 0; column < op.n; column += 8) pack_d(d + column / 2, sums, column);
+  else
+    WgmmaOperand(op.a, op.a_transposed, 64, "wgmma's A")
+        .read(shared, 16 * (warp_in_group % 4), 16, 0, [&](int row, int k, const std::array<float, 8>& values) {
+          for (int i = 0; i < 8; i++)
+            left.set(row + (op.a_transposed ? i : 0), k + (op.a_transposed ? 0 : i), values[static_cast<size_t>(i)]);
+        });
+  const WgmmaOperand b(op.b, op.b_transposed, op.n, "wgmma's B");
+  RightFactor& to = right;
+  if (op.b_transposed)
+    b.read(shared, 0, op.n, flip,
+           [&](int n, int k, const std::array<float, 8>& values) { to.set_across(n, k, values); });
+  else
+    b.read(shared, 0, op.n, flip,
+           [&](int n, int k, const std::array<float, 8>& values) { to.set_along_k(n, k, values); });
+  for (int g = 0; g < op.n / 8; g++) multiply(d + 4 * g, left, right.columns[g], op.accumulate ? d + 4 * g : nullptr);
 }
 
 void hold_wgmma(const WgmmaOp& op, ProxyState& proxies) {

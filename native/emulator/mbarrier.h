@@ -8,7 +8,7 @@
  * address. */
 namespace thalweg::emulator {
 
-/** mbarrier.init. Faults when a live object is there already. */
+/** mbarrier.init. That no live object is there already, ProxyState::barrier_init checks. */
 void mbarrier_init(std::byte* barrier, uint32_t arrivals);
 /** mbarrier.inval. */
 void mbarrier_invalidate(std::byte* barrier);

@@ -69,7 +69,7 @@ void ProxyState::check_async_read(uint32_t offset, uint32_t bytes, const char* w
 void ProxyState::begin_async_write(uint32_t offset, uint32_t bytes) {
   check_range(offset, bytes, "an asynchronous copy");
   for (uint32_t i = offset / 16, end = (offset + bytes + 15) / 16; i < end; i++) {
-    Piece& piece = pieces_[i];
+    const Piece& piece = pieces_[i];
     if (piece.writes)
       fault("an asynchronous copy is to write shared memory at offset ", i * 16, " which another still writes");
     if (piece.reads)
@@ -79,8 +79,8 @@ void ProxyState::begin_async_write(uint32_t offset, uint32_t bytes) {
     if (!fenced(piece))
       fault("an asynchronous copy is to write shared memory at offset ", i * 16, " after an ordinary store of thread ",
             piece.writer, " that no fence.proxy.async covers");
-    piece.writes++;
   }
+  for (uint32_t i = offset / 16, end = (offset + bytes + 15) / 16; i < end; i++) pieces_[i].writes++;
 }
 
 void ProxyState::end_async_write(uint32_t offset, uint32_t bytes) {
@@ -136,10 +136,10 @@ void ProxyState::barrier_fence(uint32_t thread) {
   std::erase_if(fresh_, [&](const FreshBarrier& b) { return b.thread == thread; });
 }
 
-void ProxyState::check_async_barrier(uint32_t offset) const {
+void ProxyState::check_remote_barrier(uint32_t offset) const {
   for (const FreshBarrier& b : fresh_)
     if (b.offset == offset)
-      fault("the mbarrier at offset ", offset, " is used by a copy or another block, but thread ", b.thread,
+      fault("the mbarrier at offset ", offset, " is used by another block, but thread ", b.thread,
             " that initialised it never ran fence.mbarrier_init (or fence.proxy.async)");
 }
 

@@ -73,8 +73,9 @@ class ProxyState {
   void barrier_init(uint32_t thread, uint32_t offset);
   void barrier_invalidate(uint32_t offset);
   void barrier_fence(uint32_t thread);
-  /** A copy or another block of the cluster is about to use the mbarrier: faults when its init was never fenced. */
-  void check_async_barrier(uint32_t offset) const;
+  /** Another block of the cluster (its arrival, its copy) is about to use the mbarrier: faults when its init was never
+   * fenced. Copies of the own block use it by the generic proxy: they need no fence. */
+  void check_remote_barrier(uint32_t offset) const;
 
   uint32_t bytes() const { return static_cast<uint32_t>(pieces_.size() * 16); }
 

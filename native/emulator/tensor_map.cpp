@@ -75,16 +75,12 @@ int encode_tensor_map(void* out128, int data_type, uint32_t rank, const void* ad
   if (!address || reinterpret_cast<uintptr_t>(address) % 16 != 0) return refuse("globalAddress is not aligned to 16");
   if (!sizes || !box || !element_strides || (rank > 1 && !strides)) return refuse("an array is null");
   const uint32_t element = kElementBytes[static_cast<size_t>(data_type)];
-  Encoded e{kMagic,
-            reinterpret_cast<uintptr_t>(address),
-            {},
-            {},
-            {},
-            {},
-            static_cast<uint8_t>(rank),
-            static_cast<uint8_t>(data_type),
-            static_cast<uint8_t>(swizzle),
-            static_cast<uint8_t>(out_of_bounds)};
+  Encoded e{};
+  e.magic = kMagic;
+  e.address = reinterpret_cast<uintptr_t>(address);
+  e.rank = static_cast<uint8_t>(rank);
+  e.type = static_cast<uint8_t>(data_type);
+  e.swizzle = static_cast<uint8_t>(swizzle);
   e.strides[0] = element;
   for (uint32_t d = 0; d < rank; d++) {
     if (sizes[d] < 1 || sizes[d] > 1ull << 32)

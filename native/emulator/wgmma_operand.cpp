@@ -1,8 +1,6 @@
 #include "native/emulator/wgmma_operand.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 
 namespace thalweg::emulator {
 
@@ -51,17 +49,8 @@ void WgmmaOperand::check_pattern(int rows) const {
           " bytes");
 }
 
-void WgmmaOperand::read(const SharedReader& shared, int first, int count, float* to, int pitch) const {
-  each_piece(first, count, [&](uint32_t offset, int row, int k) {
-    if (offset + 16 > shared.bytes)
-      fault(what_, " lies out of shared memory: element (", row, ", ", k, ") at offset ", offset, " of ", shared.bytes);
-    if (shared.proxies) shared.proxies->check_async_piece(offset / 16, what_);
-    uint16_t piece[8];
-    std::memcpy(piece, shared.data + offset, 16);
-    float* at = to + k * pitch + (row - first);
-    const int step = mn_major_ ? 1 : pitch;
-    for (int i = 0; i < 8; i++) at[i * step] = std::bit_cast<float>(static_cast<uint32_t>(piece[i]) << 16);
-  });
+void WgmmaOperand::fault_range(uint32_t offset, int row, int k, size_t bytes) const {
+  fault(what_, " lies out of shared memory: element (", row, ", ", k, ") at offset ", offset, " of ", bytes);
 }
 
 }  // namespace thalweg::emulator

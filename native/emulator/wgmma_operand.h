@@ -1,5 +1,8 @@
 #pragma once
+#include <array>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 
 #include "native/emulator/proxies.h"
 
@@ -36,8 +39,21 @@ class WgmmaOperand {
     }
   }
 
-  /** to[k * pitch + i] = element (first + i, k), after the checks of `shared`. */
-  void read(const SharedReader& shared, int first, int count, float* to, int pitch) const;
+  /** Calls f(row - first, k, values) for each piece, after the checks of `shared`: its 8 elements, their bits xored
+   * with `flip`. */
+  template <class F>
+  void read(const SharedReader& shared, int first, int count, uint16_t flip, F&& f) const {
+    each_piece(first, count, [&](uint32_t offset, int row, int k) {
+      if (offset + 16 > shared.bytes) [[unlikely]]
+        fault_range(offset, row, k, shared.bytes);
+      if (shared.proxies) shared.proxies->check_async_piece(offset / 16, what_);
+      std::array<uint16_t, 8> piece;
+      std::memcpy(piece.data(), shared.data + offset, 16);
+      std::array<uint32_t, 8> bits;
+      for (size_t i = 0; i < 8; i++) bits[i] = static_cast<uint32_t>(piece[i] ^ flip) << 16;
+      f(row - first, k, std::bit_cast<std::array<float, 8>>(bits));
+    });
+  }
 
  private:
   uint32_t swizzled(uint32_t offset) const { return offset ^ (offset >> 3 & swizzle_mask_); }
@@ -50,6 +66,7 @@ class WgmmaOperand {
     return swizzled(start_ + g % width_ * 16 + g / width_ * leading_ + k % 8 * 16 * width_ + k / 8 * stride_);
   }
   void check_pattern(int rows) const;
+  [[noreturn]] void fault_range(uint32_t offset, int row, int k, size_t bytes) const;
 
   uint32_t start_, leading_, stride_;  // bytes
   uint32_t width_;                     // of the swizzle, in pieces; 1 is none
