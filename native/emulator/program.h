@@ -36,6 +36,7 @@ struct Instruction {
   uint8_t list_written = 0;     // so many of the list's first are written
   uint32_t line = 0;
   uint32_t predicate = kTrue;
+  uint8_t tracked = 0;          // which of d, a, b, c (bits 0..3), and the list (bit 4), a wgmma may own
   bool negated = false;         // plays where the predicate is false
   uint8_t selector = 0;         // a handler's own
   uint16_t option = 0;          // a handler's own

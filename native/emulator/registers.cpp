@@ -224,7 +224,26 @@ class Placement {
     }
   }
 
+  /** Instructions that have a place in common with a wgmma look whether they may. */
+  void track_products() {
+    std::vector<bool> owned(program_.units + 1, false);
+    const auto is_owned = [&](Ref r) { return is_register(r) && owned[places_[number(r)]]; };
+    for (const Instruction& i : program_.code) {
+      if (i.execute == play_wgmma) each(i, [&](uint32_t r, bool) { owned[places_[r]] = r < narrow_; });
+    }
+    for (Instruction& i : program_.code) {
+      if (i.execute == play_wgmma) continue;
+      const Ref fields[] = {i.d, i.a, i.b, i.c};
+      for (int f = 0; f < 4; f++) i.tracked |= static_cast<uint8_t>(is_owned(fields[f]) << f);
+      for (uint32_t l = 0; l < i.list_count; l++) i.tracked |= static_cast<uint8_t>(is_owned(program_.lists[i.list + l]) << 4);
+      if (i.tracked == 0) continue;
+      i.inner = i.execute;
+      i.execute = play_touching;
+    }
+  }
+
   void rewrite() {
+    if (program_.wgmma) track_products();
     for (Instruction& i : program_.code) {
       for (Ref* r : {&i.d, &i.a, &i.b, &i.c, &i.predicate}) *r = final_ref(*r);
     }

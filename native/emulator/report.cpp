@@ -55,7 +55,8 @@ std::string waiting(const std::vector<std::unique_ptr<Cluster>>& clusters) {
         std::vector<Group> groups = w.others;
         if (w.active) groups.push_back({w.pc, w.active, false, {}});
         for (const Group& g : groups) {
-          const Instruction& i = w.launch->program.code[g.pc == 0 || g.wait.kind == Wait::Kind::Lanes ? g.pc : g.pc - 1];
+          const bool behind = g.wait.kind == Wait::Kind::Barrier || g.wait.kind == Wait::Kind::ClusterBarrier;
+          const Instruction& i = w.launch->program.code[g.pc - behind];
           std::ostringstream key;
           key << what_for(w, g) << " (line " << i.line << ")";
           std::string& list = warps[key.str()];

@@ -136,6 +136,7 @@ void Warp::branch(uint32_t taken, uint32_t target) {
 }
 
 void Warp::exit(uint32_t lanes) {
+  if (newest_product > groups_done) fault("exits while a wgmma is under way");
   live &= ~lanes;
   active &= ~lanes;
   launch->progress++;

@@ -42,9 +42,9 @@ struct Group {
 
 /** A wgmma that computes when it is waited for. */
 struct PendingProduct {
-  WgmmaOp op;
-  const Instruction* instruction;
-  uint64_t group;
+  WgmmaOp op{};
+  const Instruction* instruction = nullptr;
+  uint64_t group = 0;
 };
 
 class Warp {
@@ -64,7 +64,7 @@ class Warp {
 
   // wgmma; by unit of the register file
   uint64_t groups_committed = 0, groups_done = 0, fences = 0;
-  bool products_pending = false;    // a wgmma without its commit
+  uint64_t newest_product = 0;      // the group of the last wgmma
   std::vector<uint64_t> last_group; // the group of the last product on it
   std::vector<uint64_t> touched;    // the count of fences when an ordinary instruction last touched it, plus 1
   std::vector<PendingProduct> products;

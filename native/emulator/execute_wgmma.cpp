@@ -1,0 +1,163 @@
+#include <charconv>
+
+#include "native/emulator/control.h"
+#include "native/emulator/execute.h"
+
+/**
+ * wgmma (PTX ISA, "Asynchronous warpgroup-level matrix instructions"). A warp computes its own quarter, at issue or when
+ * it waits, as the schedule says. Registers of a product may not be touched before that wait, and must not have been
+ * touched since the last wgmma.fence.
+ */
+namespace thalweg::emulator {
+namespace {
+
+constexpr uint8_t kARegisters = 1, kATransposed = 2, kBTransposed = 4, kNegateA = 8, kNegateB = 16;
+
+uint64_t uniform(const Warp& w, Ref r, const char* what) {
+  const uint64_t* a = in<uint64_t>(w, r);
+  for (uint32_t l = 1; l < 32; l++) {
+    if (a[l] != a[0]) fault("the descriptor of ", what, " differs among the lanes");
+  }
+  return a[0];
+}
+
+void compute(Warp& w, const Instruction& i, const WgmmaOp& op) {
+  const Ref* refs = &w.launch->program.lists[i.list];
+  Lanes* d[128];
+  const Lanes* a[4] = {};
+  const size_t count = static_cast<size_t>(op.n) / 2;
+  for (size_t n = 0; n < count; n++) d[n] = out<Lanes>(w, refs[n]);
+  for (size_t n = 0; op.a_registers && n < 4; n++) a[n] = in<Lanes>(w, refs[2 * count + n]);
+  const SharedReader shared{w.block->shared, w.block->shared_bytes, w.block->proxies ? &*w.block->proxies : nullptr};
+  wgmma_quarter(op, static_cast<int>(w.number % 4), d, a, shared);
+}
+
+/** One of the group's warps marks what the product reads, until it has waited. */
+bool marks(const Warp& w) { return w.number % 4 == 0 && w.block->proxies; }
+
+void play_fence(Warp& w, const Instruction&, uint32_t mask) {
+  if (w.together(mask, ~0u)) w.fences++;
+}
+
+void play_commit(Warp& w, const Instruction&, uint32_t mask) {
+  if (!w.together(mask, ~0u)) return;
+  w.groups_committed++;
+}
+
+void decode_product(Decoder& d, Instruction& i) {
+  int n = 0;
+  for (int tried = 8; tried <= 256 && n == 0; tried += 8) {
+    const std::string shape = "m64n" + std::to_string(tried) + "k16";
+    if (d.take(shape)) n = tried;
+  }
+  if (n == 0) d.error("a shape m64n(8 .. 256)k16 expected");
+  const Type b = d.type(), a = d.type(), to = d.type();
+  if (!b.is('h', 16) || !a.is('h', 16) || !to.is('f', 32)) d.error("only .f32.bf16.bf16 is known");
+  const bool a_registers = d.operand(1).kind == Operand::Kind::Vector;
+  d.expect_operands(a_registers ? 7 : 8, a_registers ? 7 : 8);
+  const Operand& accumulator = d.operand(0);
+  if (accumulator.elements.size() != static_cast<size_t>(n) / 2) d.error(accumulator.elements.size(), " registers of ", n / 2);
+  for (const Operand& e : accumulator.elements) d.add(i, d.destination(e, 32));
+  i.list_written = static_cast<uint8_t>(n / 2);
+  for (const Operand& e : accumulator.elements) d.add(i, d.source(e, 32));  // read as well
+  i.written = 0;
+  if (a_registers) {
+    if (d.operand(1).elements.size() != 4) d.error("four registers of A expected");
+    for (const Operand& e : d.operand(1).elements) d.add(i, d.source(e, 32));
+  } else {
+    i.a = d.source(1, 64);
+  }
+  i.b = d.source(2, 64);
+  i.c = d.predicate(d.operand(3));
+  if (d.operand(3).negated) d.error("a negated scale-d");
+  const auto flag = [&](size_t at, int64_t yes, int64_t no, uint8_t bit) {
+    const int64_t value = d.number(d.operand(at));
+    if (value != yes && value != no) d.error("operand ", at, " is ", value);
+    return value == yes ? bit : uint8_t{0};
+  };
+  i.selector = static_cast<uint8_t>((a_registers ? kARegisters : 0) | flag(4, -1, 1, kNegateA) | flag(5, -1, 1, kNegateB) |
+                                    (a_registers ? 0 : flag(6, 1, 0, kATransposed)) |
+                                    flag(a_registers ? 6 : 7, 1, 0, kBTransposed));
+  i.option = static_cast<uint16_t>(n);
+  d.program().wgmma = d.program().asynchronous = true;
+  i.execute = &play_wgmma;
+}
+
+/** wgmma.mma_async, .fence, .commit_group, .wait_group; all .sync.aligned. */
+void decode_wgmma(Decoder& d, Instruction& i) {
+  if (!d.take("sync") || !d.take("aligned")) d.error(".sync.aligned expected");
+  const int what = d.take_one({"mma_async", "fence", "commit_group", "wait_group"});
+  if (what == 0) return decode_product(d, i);
+  d.expect_operands(what == 3 ? 1 : 0, what == 3 ? 1 : 0);
+  if (what == 3) i.immediate = d.number(d.operand(0));
+  if (what > 0) i.execute = what == 1 ? &play_fence : what == 2 ? &play_commit : &play_wgmma_wait;
+}
+
+}  // namespace
+
+void play_wgmma(Warp& w, const Instruction& i, uint32_t mask) {
+  if (!w.together(mask, ~0u)) return;
+  if (w.live != ~0u || w.block->warps.size() / 4 <= w.number / 4) fault("a wgmma of less than a whole warpgroup");
+  const auto is = [&](uint8_t bit) { return (i.selector & bit) != 0; };
+  const uint32_t adds = w.predicates[i.c];
+  if (adds != 0 && adds != ~0u) fault("scale-d differs among the lanes");
+  const WgmmaOp op{i.option,           is(kARegisters),
+                   is(kATransposed),   is(kBTransposed),
+                   is(kNegateA),       is(kNegateB),
+                   adds != 0,          is(kARegisters) ? 0 : uniform(w, i.a, "A"),
+                   uniform(w, i.b, "B")};
+  const Ref* refs = &w.launch->program.lists[i.list];
+  for (uint32_t n = i.option / 2; n < i.list_count; n++) {
+    const Ref r = refs[n];
+    if (r >= kInConstants) continue;
+    if (w.touched[r] == w.fences + 1) {
+      fault("a register of ", n < i.option ? "D" : "A", " (number ", n < i.option ? n - i.option / 2 : n - i.option,
+            ") was written or read after the last wgmma.fence");
+    }
+    w.last_group[r] = w.groups_committed + 1;
+  }
+  w.newest_product = w.groups_committed + 1;
+  if (marks(w)) hold_wgmma(op, *w.block->proxies);
+  if (!w.launch->schedule.products_at_wait) compute(w, i, op);
+  w.products.push_back({op, &i, w.groups_committed + 1});
+}
+
+void play_wgmma_wait(Warp& w, const Instruction& i, uint32_t mask) {
+  if (!w.together(mask, ~0u)) return;
+  const auto keep = static_cast<uint64_t>(i.immediate);
+  if (i.immediate == 0 && w.newest_product > w.groups_committed) fault("waits for products of which some are not committed");
+  if (w.groups_committed > keep) w.groups_done = std::max(w.groups_done, w.groups_committed - keep);
+  size_t kept = 0;
+  for (const PendingProduct& p : w.products) {
+    if (p.group > w.groups_done) {
+      w.products[kept++] = p;
+      continue;
+    }
+    if (w.launch->schedule.products_at_wait) compute(w, *p.instruction, p.op);
+    if (marks(w)) release_wgmma(p.op, *w.block->proxies);
+  }
+  w.products.resize(kept, PendingProduct{});
+}
+
+/** For instructions with registers that some wgmma has too. */
+void play_touching(Warp& w, const Instruction& i, uint32_t mask) {
+  const auto touch = [&](Ref r) {
+    if (r >= kInConstants || r >= w.last_group.size()) return;
+    if (w.last_group[r] > w.groups_done) {
+      fault("touches a register of a wgmma that is under way; a wgmma.wait_group that covers it must come first");
+    }
+    w.touched[r] = w.fences + 1;
+  };
+  const Ref fields[] = {i.d, i.a, i.b, i.c};
+  for (int f = 0; f < 4; f++) {
+    if (i.tracked >> f & 1) touch(fields[f]);
+  }
+  if (i.tracked >> 4) {
+    for (uint32_t n = 0; n < i.list_count; n++) touch(w.launch->program.lists[i.list + n]);
+  }
+  i.inner(w, i, mask);
+}
+
+void add_products(DecodeTable& table) { table["wgmma"] = decode_wgmma; }
+
+}  // namespace thalweg::emulator
