@@ -22,7 +22,7 @@ Found find(Warp& w, const Instruction& i, uint32_t lane) {
   const auto place = cluster.copies->place({w.block->rank, w.thread(lane)}, static_cast<uint32_t>(at), 8, 8, "an mbarrier");
   Block& block = *cluster.blocks[place.rank];
   if (block.live_warps == 0) fault("lane ", lane, ": the mbarrier is of block ", place.rank, " of the cluster, which has exited");
-  if (&block != w.block && block.proxies) block.proxies->check_async_barrier(place.offset);
+  if (&block != w.block && block.proxies) block.proxies->check_remote_barrier(place.offset);
   return {&block, place.offset, block.shared + place.offset};
 }
 
