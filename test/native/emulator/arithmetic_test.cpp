@@ -31,7 +31,8 @@ TEST("products have lower, upper and wide parts") {
   CHECK(value_of("mul.lo.s32 %r0, %r1, %r2;", 0x10001, 0x10001) == 0x20001);
   CHECK(value_of("mul.hi.u32 %r0, %r1, %r2;", 0xFFFFFFFF, 0xFFFFFFFF) == 0xFFFFFFFE);
   CHECK(value_of("mul.hi.s32 %r0, %r1, %r2;", 0xFFFFFFFF, 2) == 0xFFFFFFFF);
-  CHECK(value_of("mul.wide.s32 %rd2, %r1, %r2;\nshr.u64 %rd2, %rd2, 32;\ncvt.u32.u64 %r0, %rd2;", 0xFFFFFFFF, 2) == 0xFFFFFFFF);
+  CHECK(value_of("mul.wide.s32 %rd2, %r1, %r2;\nshr.u64 %rd2, %rd2, 32;\ncvt.u32.u64 %r0, %rd2;", 0xFFFFFFFF, 2) ==
+        0xFFFFFFFF);
   CHECK(value_of("mul.wide.u32 %rd2, %r1, %r2;\nshr.u64 %rd2, %rd2, 32;\ncvt.u32.u64 %r0, %rd2;", 0xFFFFFFFF, 2) == 1);
   CHECK(value_of("mad.lo.s32 %r0, %r1, %r2, %r3;", 7, 6, 0xFFFFFFFF) == 41);
   CHECK(value_of("mul.hi.s64 %rd2, %rd1, 16;\ncvt.u32.u64 %r0, %rd2;", 0, 0xF0000000) == 0xFFFFFFFF);
@@ -51,7 +52,8 @@ TEST("fields, bytes and bits") {
   CHECK(value_of("bfi.b32 %r0, %r1, %r2, 8, 4;", 0xAB, 0xFFFFFFFF) == 0xFFFFFBFF);
   CHECK(value_of("bfi.b32 %r0, %r1, %r2, 0, 32;", 0xAB, 0xFFFFFFFF) == 0xAB);
   CHECK(value_of("bfi.b32 %r0, %r1, %r2, 40, 4;", 0xAB, 0x1234) == 0x1234);
-  CHECK(value_of("bfi.b64 %rd2, %rd1, 0, 32, 32;\nshr.u64 %rd2, %rd2, 32;\ncvt.u32.u64 %r0, %rd2;", 0x1234, 9) == 0x1234);
+  CHECK(value_of("bfi.b64 %rd2, %rd1, 0, 32, 32;\nshr.u64 %rd2, %rd2, 32;\ncvt.u32.u64 %r0, %rd2;", 0x1234, 9) ==
+        0x1234);
   CHECK(value_of("bfe.u32 %r0, %r1, 4, 8;", 0x12345678) == 0x67);
   CHECK(value_of("bfe.s32 %r0, %r1, 28, 8;", 0x92345678) == 0xFFFFFFF9);
   CHECK(value_of("prmt.b32 %r0, %r1, %r2, 0x5410;", 0x33221100, 0x77665544) == 0x55441100);
@@ -111,11 +113,14 @@ TEST("comparisons of floats are ordered or not, and join with a predicate") {
   CHECK(holds("lt", 1, 2) && !holds("lt", kNan, 2) && holds("ltu", kNan, 2));
   CHECK(!holds("ne", kNan, 2) && holds("neu", kNan, 2) && holds("ne", 1, 2));
   CHECK(!holds("eq", kNan, kNan) && holds("equ", kNan, 1) && holds("eq", 0.0f, -0.0f));
-  CHECK(holds("ge", 2, 2) && holds("geu", kNan, 2) && !holds("gtu", 1, 2) && holds("nan", kNan, 1) && holds("num", 1, 1));
-  CHECK(value_of("setp.lt.s32 %p1|%p2, %r1, %r2;\nselp.u32 %r4, 1, 0, %p1;\nselp.u32 %r5, 2, 0, %p2;\nor.b32 %r0, %r4, %r5;",
-                 0xFFFFFFFF, 1) == 1);
+  CHECK(holds("ge", 2, 2) && holds("geu", kNan, 2) && !holds("gtu", 1, 2) && holds("nan", kNan, 1) &&
+        holds("num", 1, 1));
+  CHECK(value_of(
+            "setp.lt.s32 %p1|%p2, %r1, %r2;\nselp.u32 %r4, 1, 0, %p1;\nselp.u32 %r5, 2, 0, %p2;\nor.b32 %r0, %r4, %r5;",
+            0xFFFFFFFF, 1) == 1);
   CHECK(value_of("setp.lo.u32 %p1, %r1, %r2;\nselp.u32 %r0, 1, 0, %p1;", 0xFFFFFFFF, 1) == 0);
-  CHECK(value_of("setp.ne.s32 %p3, %r3, 0;\nsetp.lt.and.s32 %p1, %r1, %r2, !%p3;\nselp.u32 %r0, 1, 0, %p1;", 1, 2, 1) == 0);
+  CHECK(value_of("setp.ne.s32 %p3, %r3, 0;\nsetp.lt.and.s32 %p1, %r1, %r2, !%p3;\nselp.u32 %r0, 1, 0, %p1;", 1, 2, 1) ==
+        0);
 }
 
 TEST("conversions of floats to integers round as told, clamp, and turn NaN into 0") {
@@ -129,7 +134,8 @@ TEST("conversions of floats to integers round as told, clamp, and turn NaN into 
   CHECK(value_of("cvt.rzi.s32.f32 %r0, %f1;", bits(kNan)) == 0);
   CHECK(value_of("cvt.rn.f32.s32 %f0, %r1;\nmov.b32 %r0, %f0;", 16777217) == bits(16777216));
   CHECK(value_of("cvt.rn.f32.u32 %f0, %r1;\nmov.b32 %r0, %f0;", 0xFFFFFFFF) == bits(4294967296.0f));
-  CHECK(value_of("cvt.f64.f32 %fd1, %f1;\nadd.f64 %fd1, %fd1, 0d3E30000000000000;\ncvt.rn.f32.f64 %f0, %fd1;\nmov.b32 %r0, %f0;",
+  CHECK(value_of("cvt.f64.f32 %fd1, %f1;\nadd.f64 %fd1, %fd1, 0d3E30000000000000;\ncvt.rn.f32.f64 %f0, %fd1;\nmov.b32 "
+                 "%r0, %f0;",
                  bits(1)) == bits(1));
 }
 

@@ -64,19 +64,20 @@ inline uint32_t value_of(const std::string& body, uint32_t a, uint32_t b = 0, ui
   t.input[0] = a;
   t.input[1] = b;
   t.input[2] = c;
-  t.body("ld.global.u32 %r1, [%in];\nld.global.u32 %r2, [%in+4];\nld.global.u32 %r3, [%in+8];\n"
-         "mov.b32 %f1, %r1;\nmov.b32 %f2, %r2;\nmov.b32 %f3, %r3;\nmov.b64 %rd1, {%r1, %r2};\n" +
-         body + "\nst.global.u32 [%at], %r0;");
+  t.body(
+      "ld.global.u32 %r1, [%in];\nld.global.u32 %r2, [%in+4];\nld.global.u32 %r3, [%in+8];\n"
+      "mov.b32 %f1, %r1;\nmov.b32 %f2, %r2;\nmov.b32 %f3, %r3;\nmov.b64 %rd1, {%r1, %r2};\n" +
+      body + "\nst.global.u32 [%at], %r0;");
   for (uint32_t l = 1; l < 32; l++) CHECK(t.output[l] == t.output[0]);
   return t.output[0];
 }
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-#define CHECK_FAULT(text, part)                                                     \
-  do {                                                                              \
-    const std::string found = (text);                                               \
-    CHECK(thalweg::emulator::contains(found, part), "found: ", found);              \
+#define CHECK_FAULT(text, part)                                        \
+  do {                                                                 \
+    const std::string found = (text);                                  \
+    CHECK(thalweg::emulator::contains(found, part), "found: ", found); \
   } while (0)
 
 }  // namespace thalweg::emulator
