@@ -51,8 +51,10 @@ void reach_param(Warp& w, uint32_t mask, Reach& reach, uint32_t bytes);
 
 inline void reach_global(Warp& w, uint32_t mask, Reach& reach, uint32_t bytes, bool writes) {
   const Extent e = extent(reach);
-  if (e.all & (bytes - 1)) [[unlikely]] fault_alignment(reach, mask, bytes, "global");
-  if (w.launch->covers(e.lowest, e.highest + bytes)) [[likely]] return;
+  if (e.all & (bytes - 1)) [[unlikely]]
+    fault_alignment(reach, mask, bytes, "global");
+  if (w.launch->covers(e.lowest, e.highest, bytes)) [[likely]]
+    return;
   each_lane(mask, [&](uint32_t l) { w.launch->check(reach.at[l], bytes, writes ? "writes" : "reads"); });
 }
 
@@ -60,12 +62,16 @@ inline void reach_global(Warp& w, uint32_t mask, Reach& reach, uint32_t bytes, b
 template <Space S>
 inline void reach_lanes(Warp& w, const Instruction& i, uint32_t mask, Reach& reach, uint32_t bytes, bool writes) {
   if constexpr (S == Space::Shared) {
-    if (i.option == 32) add_up<uint32_t>(w, i, mask, reach);
-    else add_up<uint64_t>(w, i, mask, reach);
+    if (i.option == 32)
+      add_up<uint32_t>(w, i, mask, reach);
+    else
+      add_up<uint64_t>(w, i, mask, reach);
     reach_shared(w, mask, reach, bytes, writes);
   } else {
-    if (i.option == 32) add_up<uint32_t>(w, i, mask, reach);
-    else add_up<uint64_t>(w, i, mask, reach);
+    if (i.option == 32)
+      add_up<uint32_t>(w, i, mask, reach);
+    else
+      add_up<uint64_t>(w, i, mask, reach);
     if constexpr (S == Space::Global) reach_global(w, mask, reach, bytes, writes);
     if constexpr (S == Space::Generic) reach_generic(w, mask, reach, bytes, writes);
     if constexpr (S == Space::Param) reach_param(w, mask, reach, bytes);

@@ -14,7 +14,8 @@ void Block::arrive(Warp& warp, uint32_t index, uint32_t threads) {
   NamedBarrier& barrier = barriers[index];
   if (barrier.warps != 0 && barrier.expected != threads) {
     const auto count = [&](uint32_t n) { return n ? n : all; };
-    fault("comes to barrier ", index, " for ", count(threads), " threads; others came to it for ", count(barrier.expected));
+    fault("comes to barrier ", index, " for ", count(threads), " threads; others came to it for ",
+          count(barrier.expected));
   }
   if (barrier.warps >> warp.number & 1) {
     fault("comes to barrier ", index, " again before those it came with have gone on");

@@ -161,7 +161,9 @@ std::unique_ptr<Cluster> BlockBuilder::cluster(const std::array<uint32_t, 3>& in
   Launch& launch = launch_;
   cluster->copies.emplace(
       std::move(shared),
-      [&launch](uint64_t address, uint64_t bytes, bool write) { launch.check(address, bytes, write ? "writes" : "reads"); },
+      [&launch](uint64_t address, uint64_t bytes, bool write) {
+        launch.check(address, bytes, write ? "writes" : "reads");
+      },
       timing);
   return cluster;
 }

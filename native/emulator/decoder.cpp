@@ -9,13 +9,45 @@
 
 namespace thalweg::emulator {
 
-const char* const kSpecialNames[] = {
-    "%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y", "%ctaid.z", "%nctaid.x",
-    "%nctaid.y", "%nctaid.z", "%laneid", "%warpid", "%nwarpid", "%smid", "%nsmid", "%lanemask_eq", "%lanemask_lt",
-    "%lanemask_le", "%lanemask_gt", "%lanemask_ge", "%clusterid.x", "%clusterid.y", "%clusterid.z", "%nclusterid.x",
-    "%nclusterid.y", "%nclusterid.z", "%cluster_ctaid.x", "%cluster_ctaid.y", "%cluster_ctaid.z", "%cluster_nctaid.x",
-    "%cluster_nctaid.y", "%cluster_nctaid.z", "%cluster_ctarank", "%cluster_nctarank", "%dynamic_smem_size",
-    "%total_smem_size", nullptr};
+const char* const kSpecialNames[] = {"%tid.x",
+                                     "%tid.y",
+                                     "%tid.z",
+                                     "%ntid.x",
+                                     "%ntid.y",
+                                     "%ntid.z",
+                                     "%ctaid.x",
+                                     "%ctaid.y",
+                                     "%ctaid.z",
+                                     "%nctaid.x",
+                                     "%nctaid.y",
+                                     "%nctaid.z",
+                                     "%laneid",
+                                     "%warpid",
+                                     "%nwarpid",
+                                     "%smid",
+                                     "%nsmid",
+                                     "%lanemask_eq",
+                                     "%lanemask_lt",
+                                     "%lanemask_le",
+                                     "%lanemask_gt",
+                                     "%lanemask_ge",
+                                     "%clusterid.x",
+                                     "%clusterid.y",
+                                     "%clusterid.z",
+                                     "%nclusterid.x",
+                                     "%nclusterid.y",
+                                     "%nclusterid.z",
+                                     "%cluster_ctaid.x",
+                                     "%cluster_ctaid.y",
+                                     "%cluster_ctaid.z",
+                                     "%cluster_nctaid.x",
+                                     "%cluster_nctaid.y",
+                                     "%cluster_nctaid.z",
+                                     "%cluster_ctarank",
+                                     "%cluster_nctarank",
+                                     "%dynamic_smem_size",
+                                     "%total_smem_size",
+                                     nullptr};
 
 namespace {
 
@@ -37,10 +69,10 @@ const DecodeTable& table() {
 
 bool parse_type(std::string_view text, Type& out) {
   static const std::unordered_map<std::string_view, Type> types = {
-      {"s8", {'s', 8}},    {"s16", {'s', 16}},     {"s32", {'s', 32}},  {"s64", {'s', 64}},   {"u8", {'u', 8}},
-      {"u16", {'u', 16}},  {"u32", {'u', 32}},     {"u64", {'u', 64}},  {"b8", {'b', 8}},     {"b16", {'b', 16}},
-      {"b32", {'b', 32}},  {"b64", {'b', 64}},     {"f32", {'f', 32}},  {"f64", {'f', 64}},   {"pred", {'p', 1}},
-      {"bf16", {'h', 16}}, {"bf16x2", {'H', 32}},  {"f16", {'e', 16}},  {"f16x2", {'E', 32}}, {"b128", {'b', 128}},
+      {"s8", {'s', 8}},    {"s16", {'s', 16}},    {"s32", {'s', 32}}, {"s64", {'s', 64}},   {"u8", {'u', 8}},
+      {"u16", {'u', 16}},  {"u32", {'u', 32}},    {"u64", {'u', 64}}, {"b8", {'b', 8}},     {"b16", {'b', 16}},
+      {"b32", {'b', 32}},  {"b64", {'b', 64}},    {"f32", {'f', 32}}, {"f64", {'f', 64}},   {"pred", {'p', 1}},
+      {"bf16", {'h', 16}}, {"bf16x2", {'H', 32}}, {"f16", {'e', 16}}, {"f16x2", {'E', 32}}, {"b128", {'b', 128}},
   };
   const auto it = types.find(text);
   if (it == types.end()) return false;
@@ -149,7 +181,8 @@ Ref Decoder::look_up(const Operand& o, int& bits) {
 
 Ref Decoder::source(const Operand& o, int bits) {
   switch (o.kind) {
-    case Operand::Kind::Number: return constant(o.bits, bits);
+    case Operand::Kind::Number:
+      return constant(o.bits, bits);
     case Operand::Kind::Single:
       if (bits != 32) error("a float where ", bits, " bits are expected");
       return constant(o.bits, 32);
@@ -158,8 +191,10 @@ Ref Decoder::source(const Operand& o, int bits) {
         return constant(std::bit_cast<uint32_t>(static_cast<float>(std::bit_cast<double>(o.bits))), 32);
       }
       return constant(o.bits, bits);
-    case Operand::Kind::Name: break;
-    default: error("a register or a number expected");
+    case Operand::Kind::Name:
+      break;
+    default:
+      error("a register or a number expected");
   }
   if (o.negated) error("'!' stands before predicates only");
   if (const uint64_t* v = variable(o.name)) return constant(*v + static_cast<uint64_t>(o.offset), bits);
@@ -320,16 +355,21 @@ std::shared_ptr<const Program> Decoder::decode(std::string_view body, uint32_t f
     reader.next(statement_);
     const auto here = static_cast<uint32_t>(program_->code.size());
     switch (statement_.kind) {
-      case Statement::Kind::End: break;
+      case Statement::Kind::End:
+        break;
       case Statement::Kind::Open:
         open_.push_back(static_cast<uint32_t>(scopes_.size()));
         scopes_.emplace_back();
         continue;
-      case Statement::Kind::Close: open_.pop_back(); continue;
+      case Statement::Kind::Close:
+        open_.pop_back();
+        continue;
       case Statement::Kind::Label:
         if (!scopes_[open_.back()].labels.emplace(statement_.text, here).second) error("a label declared twice");
         continue;
-      case Statement::Kind::Directive: directive(); continue;
+      case Statement::Kind::Directive:
+        directive();
+        continue;
       case Statement::Kind::Instruction:
         if (statement_.text.substr(0, 3) == "bra" && !statement_.operands.empty()) {
           jumps_.push_back({here, statement_.operands[0].name, open_});

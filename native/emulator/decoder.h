@@ -58,7 +58,8 @@ class Decoder {
   Ref relaxed(const Operand& o, int bits, int& width);
   Ref destination(const Operand& o, int bits);
   Ref destination(size_t index, int bits) { return destination(operand(index), bits); }
-  /** For reading; `negated` of the operand must be asked for by the caller. True, false and numbers are predicates too. */
+  /** For reading; `negated` of the operand must be asked for by the caller. True, false and numbers are predicates too.
+   */
   Ref predicate(const Operand& o);
   Ref new_predicate(const Operand& o);
   /** [base + offset] into i.a (or kNoRef for none) and i.immediate; the base's width, 0 when there is none. */
@@ -107,8 +108,8 @@ class Decoder {
   Statement statement_;
   std::vector<std::string_view> parts_;
   std::vector<bool> taken_;
-  std::vector<Scope> scopes_;       // every one there was
-  std::vector<uint32_t> open_;      // those around the present statement
+  std::vector<Scope> scopes_;   // every one there was
+  std::vector<uint32_t> open_;  // those around the present statement
   std::vector<Jump> jumps_;
   std::map<std::pair<uint64_t, int>, Ref> constants_;
   uint32_t counts_[3] = {0, 0, 2};  // virtual registers by class
@@ -121,11 +122,45 @@ void place_registers(Program& program, uint32_t narrow, uint32_t wide);
 /** Special registers of a warp, in units, in this order; nullptr ends it. */
 extern const char* const kSpecialNames[];
 enum Special : uint32_t {
-  kTidX, kTidY, kTidZ, kNtidX, kNtidY, kNtidZ, kCtaidX, kCtaidY, kCtaidZ, kNctaidX, kNctaidY, kNctaidZ,
-  kLaneid, kWarpid, kNwarpid, kSmid, kNsmid, kLanemaskEq, kLanemaskLt, kLanemaskLe, kLanemaskGt, kLanemaskGe,
-  kClusteridX, kClusteridY, kClusteridZ, kNclusteridX, kNclusteridY, kNclusteridZ,
-  kClusterCtaidX, kClusterCtaidY, kClusterCtaidZ, kClusterNctaidX, kClusterNctaidY, kClusterNctaidZ,
-  kClusterCtarank, kClusterNctarank, kDynamicSmemSize, kTotalSmemSize, kSpecials
+  kTidX,
+  kTidY,
+  kTidZ,
+  kNtidX,
+  kNtidY,
+  kNtidZ,
+  kCtaidX,
+  kCtaidY,
+  kCtaidZ,
+  kNctaidX,
+  kNctaidY,
+  kNctaidZ,
+  kLaneid,
+  kWarpid,
+  kNwarpid,
+  kSmid,
+  kNsmid,
+  kLanemaskEq,
+  kLanemaskLt,
+  kLanemaskLe,
+  kLanemaskGt,
+  kLanemaskGe,
+  kClusteridX,
+  kClusteridY,
+  kClusteridZ,
+  kNclusteridX,
+  kNclusteridY,
+  kNclusteridZ,
+  kClusterCtaidX,
+  kClusterCtaidY,
+  kClusterCtaidZ,
+  kClusterNctaidX,
+  kClusterNctaidY,
+  kClusterNctaidZ,
+  kClusterCtarank,
+  kClusterNctarank,
+  kDynamicSmemSize,
+  kTotalSmemSize,
+  kSpecials
 };
 
 // Each room of instructions enters its decoders.

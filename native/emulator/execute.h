@@ -32,10 +32,14 @@ Handler by_integer(Type t, F f) {
   const bool is_signed = t.kind == 's';
   if (!t.is_integer()) return nullptr;
   switch (t.bits) {
-    case 16: return is_signed ? f(int16_t{}) : f(uint16_t{});
-    case 32: return is_signed ? f(int32_t{}) : f(uint32_t{});
-    case 64: return is_signed ? f(int64_t{}) : f(uint64_t{});
-    default: return nullptr;
+    case 16:
+      return is_signed ? f(int16_t{}) : f(uint16_t{});
+    case 32:
+      return is_signed ? f(int32_t{}) : f(uint32_t{});
+    case 64:
+      return is_signed ? f(int64_t{}) : f(uint64_t{});
+    default:
+      return nullptr;
   }
 }
 /** The same for operations that do not mind the sign, of unsigned T. */

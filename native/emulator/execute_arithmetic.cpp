@@ -8,9 +8,10 @@ namespace thalweg::emulator {
 namespace {
 
 template <class T>
-using Double = std::conditional_t<sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, int32_t, uint32_t>,
-                                  std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>,
-                                                     std::conditional_t<std::is_signed_v<T>, __int128, unsigned __int128>>>;
+using Double =
+    std::conditional_t<sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, int32_t, uint32_t>,
+                       std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>,
+                                          std::conditional_t<std::is_signed_v<T>, __int128, unsigned __int128>>>;
 
 template <class T>
 constexpr T high_product(T a, T b) {
@@ -24,8 +25,10 @@ void decode_add(Decoder& d, Instruction& i) {
   same_widths(d, i, t.bits, 2);
   if (d.take("sat")) {
     if (!t.is('s', 32)) d.error(".sat is of .s32 only");
-    i.execute = subtract ? binary<int32_t, [](int64_t a, int64_t b) { return std::clamp<int64_t>(a - b, INT32_MIN, INT32_MAX); }>
-                         : binary<int32_t, [](int64_t a, int64_t b) { return std::clamp<int64_t>(a + b, INT32_MIN, INT32_MAX); }>;
+    i.execute =
+        subtract
+            ? binary<int32_t, [](int64_t a, int64_t b) { return std::clamp<int64_t>(a - b, INT32_MIN, INT32_MAX); }>
+            : binary<int32_t, [](int64_t a, int64_t b) { return std::clamp<int64_t>(a + b, INT32_MIN, INT32_MAX); }>;
     return;
   }
   i.execute = by_width(t, [&](auto zero) -> Handler {
@@ -59,8 +62,10 @@ void decode_multiply(Decoder& d, Instruction& i) {
     if (adds) i.c = d.source(3, 2 * t.bits);
     i.execute = by_integer(t, [&](auto zero) -> Handler {
       using T = decltype(zero);
-      if constexpr (sizeof(T) == 8) return nullptr;
-      else return adds ? wide_sum<T> : wide_product<T>;
+      if constexpr (sizeof(T) == 8)
+        return nullptr;
+      else
+        return adds ? wide_sum<T> : wide_product<T>;
     });
     return;
   }
@@ -76,7 +81,11 @@ void decode_multiply(Decoder& d, Instruction& i) {
   i.execute = by_integer(t, [&](auto zero) -> Handler {
     using T = decltype(zero);
     using U = std::make_unsigned_t<T>;
-    return adds ? ternary<T, [](T a, T b, T c) { return static_cast<T>(static_cast<U>(static_cast<U>(high_product(a, b)) + static_cast<U>(c))); }>
+    return adds ? ternary<T,
+                          [](T a, T b, T c) {
+                            return static_cast<T>(
+                                static_cast<U>(static_cast<U>(high_product(a, b)) + static_cast<U>(c)));
+                          }>
                 : binary<T, [](T a, T b) { return high_product(a, b); }>;
   });
 }
@@ -131,7 +140,8 @@ void decode_least(Decoder& d, Instruction& i) {
   same_widths(d, i, t.bits, 2);
   i.execute = by_integer(t, [&](auto zero) -> Handler {
     using T = decltype(zero);
-    return least ? binary<T, [](T a, T b) { return a < b ? a : b; }> : binary<T, [](T a, T b) { return b < a ? a : b; }>;
+    return least ? binary<T, [](T a, T b) { return a < b ? a : b; }>
+                 : binary<T, [](T a, T b) { return b < a ? a : b; }>;
   });
 }
 
@@ -156,7 +166,10 @@ constexpr auto shift_lane = [](Box<T> a, uint32_t by) -> Box<T> {
   constexpr uint32_t kWidth = 8 * sizeof(T);
   using U = std::make_unsigned_t<T>;
   const T x = static_cast<T>(a);
-  if constexpr (Left) return by >= kWidth ? 0 : box<T>(static_cast<T>(static_cast<U>(static_cast<Box<T>>(static_cast<U>(x)) << (by % kWidth))));
+  if constexpr (Left)
+    return by >= kWidth
+               ? 0
+               : box<T>(static_cast<T>(static_cast<U>(static_cast<Box<T>>(static_cast<U>(x)) << (by % kWidth))));
   const T most = static_cast<T>(x >> (by >= kWidth ? kWidth - 1 : by));
   return by >= kWidth && std::is_unsigned_v<T> ? 0 : box<T>(most);
 };
@@ -186,8 +199,8 @@ void decode_funnel(Decoder& d, Instruction& i) {
   const bool left = d.take_one({"l", "r"}) == 0, clamps = d.take_one({"clamp", "wrap"}) == 0;
   if (t.bits != 32) d.error("of 32 bits only");
   same_widths(d, i, 32, 3);
-  i.execute = left ? clamps ? by_lane<funnel<true, true>> : by_lane<funnel<true, false>>
-              : clamps ? by_lane<funnel<false, true>>
+  i.execute = left     ? clamps ? by_lane<funnel<true, true>> : by_lane<funnel<true, false>>
+                  : clamps ? by_lane<funnel<false, true>>
                        : by_lane<funnel<false, false>>;
 }
 
@@ -249,8 +262,10 @@ void decode_extract(Decoder& d, Instruction& i) {
   i.b = d.source(2, 32);
   i.c = d.source(3, 32);
   i.execute = by_integer(t, [&](auto zero) -> Handler {
-    if constexpr (sizeof(zero) == 2) return nullptr;
-    else return by_lane<extract_lane<decltype(zero)>>;
+    if constexpr (sizeof(zero) == 2)
+      return nullptr;
+    else
+      return by_lane<extract_lane<decltype(zero)>>;
   });
 }
 
@@ -281,7 +296,8 @@ void decode_insert(Decoder& d, Instruction& i) {
   i.execute = t.bits == 64 ? &insert<uint64_t> : &insert<uint32_t>;
 }
 
-/** prmt, default mode: each nibble of the selector names one of the eight bytes of b:a, its upper bit repeats the sign. */
+/** prmt, default mode: each nibble of the selector names one of the eight bytes of b:a, its upper bit repeats the sign.
+ */
 constexpr auto permute = [](uint32_t a, uint32_t b, uint32_t selector) -> uint32_t {
   const uint64_t bytes = uint64_t{b} << 32 | a;
   uint32_t r = 0;

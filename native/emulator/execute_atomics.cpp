@@ -31,8 +31,11 @@ void atomic(Warp& w, const Instruction& i, uint32_t mask) {
 }
 
 constexpr auto sum = [](auto x, auto b, auto) {
-  if constexpr (std::is_floating_point_v<decltype(x)>) return x + b;
-  else return static_cast<decltype(x)>(static_cast<std::make_unsigned_t<decltype(x)>>(x) + static_cast<std::make_unsigned_t<decltype(x)>>(b));
+  if constexpr (std::is_floating_point_v<decltype(x)>)
+    return x + b;
+  else
+    return static_cast<decltype(x)>(static_cast<std::make_unsigned_t<decltype(x)>>(x) +
+                                    static_cast<std::make_unsigned_t<decltype(x)>>(b));
 };
 constexpr auto least = [](auto x, auto b, auto) { return std::min(x, b); };
 constexpr auto most = [](auto x, auto b, auto) { return std::max(x, b); };
@@ -41,14 +44,16 @@ constexpr auto compare_swap = [](auto x, auto b, auto c) { return x == b ? c : x
 constexpr auto both = [](auto x, auto b, auto) { return static_cast<decltype(x)>(x & b); };
 constexpr auto either = [](auto x, auto b, auto) { return static_cast<decltype(x)>(x | b); };
 constexpr auto differ = [](auto x, auto b, auto) { return static_cast<decltype(x)>(x ^ b); };
-constexpr auto count_up = [](auto x, auto b, auto) { return x >= b ? decltype(x){0} : static_cast<decltype(x)>(x + 1); };
-constexpr auto count_down = [](auto x, auto b, auto) {
-  return x == 0 || x > b ? b : static_cast<decltype(x)>(x - 1);
+constexpr auto count_up = [](auto x, auto b, auto) {
+  return x >= b ? decltype(x){0} : static_cast<decltype(x)>(x + 1);
 };
+constexpr auto count_down = [](auto x, auto b, auto) { return x == 0 || x > b ? b : static_cast<decltype(x)>(x - 1); };
 
 template <class T, auto F>
 Handler in_space(int space) {
-  return space == 0 ? &atomic<Space::Global, T, F> : space > 0 ? &atomic<Space::Shared, T, F> : &atomic<Space::Generic, T, F>;
+  return space == 0  ? &atomic<Space::Global, T, F>
+         : space > 0 ? &atomic<Space::Shared, T, F>
+                     : &atomic<Space::Generic, T, F>;
 }
 
 template <class T>
@@ -57,15 +62,24 @@ Handler choose(int operation, int space) {
   if (operation == 3) return in_space<T, exchange>(space);
   if constexpr (!std::is_floating_point_v<T>) {
     switch (operation) {
-      case 1: return in_space<T, least>(space);
-      case 2: return in_space<T, most>(space);
-      case 4: return in_space<T, compare_swap>(space);
-      case 5: return in_space<T, both>(space);
-      case 6: return in_space<T, either>(space);
-      case 7: return in_space<T, differ>(space);
-      case 8: return in_space<T, count_up>(space);
-      case 9: return in_space<T, count_down>(space);
-      default: break;
+      case 1:
+        return in_space<T, least>(space);
+      case 2:
+        return in_space<T, most>(space);
+      case 4:
+        return in_space<T, compare_swap>(space);
+      case 5:
+        return in_space<T, both>(space);
+      case 6:
+        return in_space<T, either>(space);
+      case 7:
+        return in_space<T, differ>(space);
+      case 8:
+        return in_space<T, count_up>(space);
+      case 9:
+        return in_space<T, count_down>(space);
+      default:
+        break;
     }
   }
   return nullptr;
@@ -84,10 +98,14 @@ void decode_atomic(Decoder& d, Instruction& i) {
   i.option = static_cast<uint16_t>(d.address(d.operand(first), i));
   for (size_t s = 0; s < sources; s++) d.add(i, d.source(first + 1 + s, t.bits));
   i.selector = operation == 3 || operation == 4;  // what a lock is made of
-  if (t.is('f', 32)) i.execute = choose<float>(operation, space);
-  else if (t.is('f', 64)) i.execute = choose<double>(operation, space);
-  else if (t.bits == 32) i.execute = t.kind == 's' ? choose<int32_t>(operation, space) : choose<uint32_t>(operation, space);
-  else if (t.bits == 64) i.execute = t.kind == 's' ? choose<int64_t>(operation, space) : choose<uint64_t>(operation, space);
+  if (t.is('f', 32))
+    i.execute = choose<float>(operation, space);
+  else if (t.is('f', 64))
+    i.execute = choose<double>(operation, space);
+  else if (t.bits == 32)
+    i.execute = t.kind == 's' ? choose<int32_t>(operation, space) : choose<uint32_t>(operation, space);
+  else if (t.bits == 64)
+    i.execute = t.kind == 's' ? choose<int64_t>(operation, space) : choose<uint64_t>(operation, space);
 }
 
 }  // namespace

@@ -12,17 +12,25 @@ void set_predicates(Warp& w, const Instruction& i, uint32_t mask) {
   const auto* a = in<Box<std::conditional_t<sizeof(T) == 8, int64_t, int32_t>>>(w, i.a);
   const auto* b = in<Box<std::conditional_t<sizeof(T) == 8, int64_t, int32_t>>>(w, i.b);
   const auto value = [](auto bits) {
-    if constexpr (std::is_floating_point_v<T>) return std::bit_cast<T>(bits);
-    else return static_cast<T>(bits);
+    if constexpr (std::is_floating_point_v<T>)
+      return std::bit_cast<T>(bits);
+    else
+      return static_cast<T>(bits);
   };
   uint32_t yes = collect([&](uint32_t l) { return Compare(value(a[l]), value(b[l])); });
   uint32_t no = ~yes;
   if (static_cast<Join>(i.selector) != Join::None) {
     const uint32_t c = i.option ? ~w.predicates[i.c] : w.predicates[i.c];
     switch (static_cast<Join>(i.selector)) {
-      case Join::And: yes &= c, no &= c; break;
-      case Join::Or: yes |= c, no |= c; break;
-      default: yes ^= c, no ^= c; break;
+      case Join::And:
+        yes &= c, no &= c;
+        break;
+      case Join::Or:
+        yes |= c, no |= c;
+        break;
+      default:
+        yes ^= c, no ^= c;
+        break;
     }
   }
   if (i.d != kNoRef) set_predicate(w, i.d, mask, yes);
@@ -48,29 +56,46 @@ constexpr auto some_nan = [](auto a, auto b) { return a != a || b != b; };
 template <class T>
 Handler compare_integers(int which) {
   switch (which) {
-    case 0: return &set_predicates<T, equal>;
-    case 1: return &set_predicates<T, unequal>;
-    case 2: return &set_predicates<T, less>;
-    case 3: return &set_predicates<T, less_equal>;
-    case 4: return &set_predicates<T, more>;
-    case 5: return &set_predicates<T, more_equal>;
-    default: return nullptr;
+    case 0:
+      return &set_predicates<T, equal>;
+    case 1:
+      return &set_predicates<T, unequal>;
+    case 2:
+      return &set_predicates<T, less>;
+    case 3:
+      return &set_predicates<T, less_equal>;
+    case 4:
+      return &set_predicates<T, more>;
+    case 5:
+      return &set_predicates<T, more_equal>;
+    default:
+      return nullptr;
   }
 }
 
 template <class T>
 Handler compare_floats(int which) {
   switch (which) {
-    case 1: return &set_predicates<T, apart>;
-    case 10: return &set_predicates<T, unordered_equal>;
-    case 11: return &set_predicates<T, unequal>;
-    case 12: return &set_predicates<T, unordered_less>;
-    case 13: return &set_predicates<T, unordered_less_equal>;
-    case 14: return &set_predicates<T, unordered_more>;
-    case 15: return &set_predicates<T, unordered_more_equal>;
-    case 16: return &set_predicates<T, numbers>;
-    case 17: return &set_predicates<T, some_nan>;
-    default: return compare_integers<T>(which);
+    case 1:
+      return &set_predicates<T, apart>;
+    case 10:
+      return &set_predicates<T, unordered_equal>;
+    case 11:
+      return &set_predicates<T, unequal>;
+    case 12:
+      return &set_predicates<T, unordered_less>;
+    case 13:
+      return &set_predicates<T, unordered_less_equal>;
+    case 14:
+      return &set_predicates<T, unordered_more>;
+    case 15:
+      return &set_predicates<T, unordered_more_equal>;
+    case 16:
+      return &set_predicates<T, numbers>;
+    case 17:
+      return &set_predicates<T, some_nan>;
+    default:
+      return compare_integers<T>(which);
   }
 }
 
@@ -101,9 +126,12 @@ void decode_setp(Decoder& d, Instruction& i) {
     i.option = d.operand(3).negated;
     i.selector = static_cast<uint8_t>(join + 1);
   }
-  if (t.is('f', 32)) i.execute = compare_floats<float>(which);
-  else if (t.is('f', 64)) i.execute = compare_floats<double>(which);
-  else i.execute = by_integer(t, [&](auto zero) -> Handler { return compare_integers<decltype(zero)>(which); });
+  if (t.is('f', 32))
+    i.execute = compare_floats<float>(which);
+  else if (t.is('f', 64))
+    i.execute = compare_floats<double>(which);
+  else
+    i.execute = by_integer(t, [&](auto zero) -> Handler { return compare_integers<decltype(zero)>(which); });
 }
 
 template <class T>
@@ -134,8 +162,10 @@ void decode_slct(Decoder& d, Instruction& i) {
   i.a = d.source(1, t.bits);
   i.b = d.source(2, t.bits);
   i.c = d.source(3, 32);
-  i.execute = t.bits == 64 ? by_lane<[](uint64_t a, uint64_t b, uint32_t c) -> uint64_t { return static_cast<int32_t>(c) < 0 ? b : a; }>
-                           : by_lane<[](uint32_t a, uint32_t b, uint32_t c) -> uint32_t { return static_cast<int32_t>(c) < 0 ? b : a; }>;
+  i.execute =
+      t.bits == 64
+          ? by_lane<[](uint64_t a, uint64_t b, uint32_t c) -> uint64_t { return static_cast<int32_t>(c) < 0 ? b : a; }>
+          : by_lane<[](uint32_t a, uint32_t b, uint32_t c) -> uint32_t { return static_cast<int32_t>(c) < 0 ? b : a; }>;
 }
 
 template <auto F>
@@ -154,8 +184,10 @@ void pack(Warp& w, const Instruction& i, uint32_t mask) {
   each_lane(mask, [&](uint32_t l) {
     uint64_t whole = 0;
     for (uint32_t p = 0; p < i.list_count; p++) whole |= uint64_t{in<uint32_t>(w, parts[p])[l]} << (p * i.option);
-    if (i.selector == 64) out<uint64_t>(w, i.d)[l] = whole;
-    else out<uint32_t>(w, i.d)[l] = static_cast<uint32_t>(whole);
+    if (i.selector == 64)
+      out<uint64_t>(w, i.d)[l] = whole;
+    else
+      out<uint32_t>(w, i.d)[l] = static_cast<uint32_t>(whole);
   });
 }
 void unpack(Warp& w, const Instruction& i, uint32_t mask) {
@@ -176,8 +208,10 @@ void decode_parts(Decoder& d, Instruction& i, Type t) {
   const int bits = t.bits / static_cast<int>(vector.elements.size());
   if ((bits != 16 && bits != 32) || t.bits > 64) d.error("parts of ", bits, " bits");
   for (const Operand& part : vector.elements) {
-    if (part.kind == Operand::Kind::Sink && !packs) d.add(i, kNoRef);
-    else d.add(i, packs ? d.source(part, bits) : d.destination(part, bits));
+    if (part.kind == Operand::Kind::Sink && !packs)
+      d.add(i, kNoRef);
+    else
+      d.add(i, packs ? d.source(part, bits) : d.destination(part, bits));
   }
   i.option = static_cast<uint16_t>(bits);
   i.selector = static_cast<uint8_t>(t.bits);
@@ -193,8 +227,10 @@ void decode_parts(Decoder& d, Instruction& i, Type t) {
 
 void play_clock(Warp& w, const Instruction& i, uint32_t mask) {
   const uint64_t now = w.launch->progress;
-  if (i.selector == 64) assign(mask, out<uint64_t>(w, i.d), [&](uint32_t) { return now; });
-  else assign(mask, out<uint32_t>(w, i.d), [&](uint32_t) { return static_cast<uint32_t>(now); });
+  if (i.selector == 64)
+    assign(mask, out<uint64_t>(w, i.d), [&](uint32_t) { return now; });
+  else
+    assign(mask, out<uint32_t>(w, i.d), [&](uint32_t) { return static_cast<uint32_t>(now); });
 }
 
 void decode_mov(Decoder& d, Instruction& i) {

@@ -66,7 +66,8 @@ void play_barrier(Warp& w, const Instruction& i, uint32_t mask) {
 
 void play_warp_barrier(Warp& w, const Instruction& i, uint32_t mask) {
   const uint32_t lanes = uniform(w, i.a, mask, "the mask of lanes");
-  each_lane(mask & ~lanes, [&](uint32_t l) { fault("lane ", l, " is not in the mask 0x", std::hex, lanes, " it waits with"); });
+  each_lane(mask & ~lanes,
+            [&](uint32_t l) { fault("lane ", l, " is not in the mask 0x", std::hex, lanes, " it waits with"); });
   if (!w.together(mask, lanes)) return;
   if (w.block->proxies) {
     const uint32_t warp[] = {w.number};

@@ -10,7 +10,6 @@ namespace {
 
 enum class Round : uint8_t { Nearest, Zero, Down, Up, None };
 
-
 uint64_t extend(uint64_t x, int bits, bool is_signed) {
   const int by = 64 - bits;
   return is_signed ? static_cast<uint64_t>(static_cast<int64_t>(x << by) >> by) : x << by >> by;
@@ -22,9 +21,8 @@ void resize(Warp& w, const Instruction& i, uint32_t mask) {
   const int from = i.selector & 0x7F, to = i.option & 0x7F;
   const bool from_signed = (i.selector & 0x80) != 0, to_signed = (i.option & 0x80) != 0;
   const uint64_t keep = i.immediate == 16 ? 0xFFFF : ~uint64_t{0};  // a 16-bit register's upper half is zero
-  assign(mask, out<D>(w, i.d), [&](uint32_t l) {
-    return static_cast<D>(extend(extend(a[l], from, from_signed), to, to_signed) & keep);
-  });
+  assign(mask, out<D>(w, i.d),
+         [&](uint32_t l) { return static_cast<D>(extend(extend(a[l], from, from_signed), to, to_signed) & keep); });
 }
 
 /** With .sat: clamped to the range of `to`. */
@@ -53,17 +51,18 @@ void decode_resize(Decoder& d, Instruction& i, Type to, Type from) {
   i.immediate = to_width;
   const bool plain = from_width == from.bits && to_width == to.bits, wide = to_width == 64, of_wide = from_width == 64;
   if (d.take("sat")) {
-    i.execute = wide ? of_wide ? &resize_saturated<uint64_t, uint64_t> : &resize_saturated<uint64_t, uint32_t>
-                : of_wide ? &resize_saturated<uint32_t, uint64_t>
+    i.execute = wide      ? of_wide ? &resize_saturated<uint64_t, uint64_t> : &resize_saturated<uint64_t, uint32_t>
+                     : of_wide ? &resize_saturated<uint32_t, uint64_t>
                           : &resize_saturated<uint32_t, uint32_t>;
   } else if (plain && to.bits == 32 && from.bits == 64) {
     i.execute = by_lane<[](uint64_t a) -> uint32_t { return static_cast<uint32_t>(a); }>;
   } else if (plain && to.bits == 64 && from.bits == 32) {
-    i.execute = from.kind == 's' ? by_lane<[](uint32_t a) -> uint64_t { return static_cast<uint64_t>(static_cast<int32_t>(a)); }>
-                                 : by_lane<[](uint32_t a) -> uint64_t { return a; }>;
+    i.execute = from.kind == 's'
+                    ? by_lane<[](uint32_t a) -> uint64_t { return static_cast<uint64_t>(static_cast<int32_t>(a)); }>
+                    : by_lane<[](uint32_t a) -> uint64_t { return a; }>;
   } else {
-    i.execute = wide ? of_wide ? &resize<uint64_t, uint64_t> : &resize<uint64_t, uint32_t>
-                : of_wide ? &resize<uint32_t, uint64_t>
+    i.execute = wide      ? of_wide ? &resize<uint64_t, uint64_t> : &resize<uint64_t, uint32_t>
+                     : of_wide ? &resize<uint32_t, uint64_t>
                           : &resize<uint32_t, uint32_t>;
   }
 }
@@ -82,11 +81,16 @@ Handler choose_from_integer(Type to, Type from) {
 
 double round_to_integer(double x, Round round) {
   switch (round) {
-    case Round::Nearest: return std::nearbyint(x);
-    case Round::Zero: return std::trunc(x);
-    case Round::Down: return std::floor(x);
-    case Round::Up: return std::ceil(x);
-    default: return x;
+    case Round::Nearest:
+      return std::nearbyint(x);
+    case Round::Zero:
+      return std::trunc(x);
+    case Round::Down:
+      return std::floor(x);
+    case Round::Up:
+      return std::ceil(x);
+    default:
+      return x;
   }
 }
 
@@ -96,16 +100,22 @@ void to_integer(Warp& w, const Instruction& i, uint32_t mask) {
   using A = Box<std::conditional_t<sizeof(F) == 8, int64_t, int32_t>>;
   const A* a = in<A>(w, i.a);
   constexpr double kLeast = static_cast<double>(std::numeric_limits<T>::min());
-  constexpr double kBeyond = std::is_signed_v<T> ? -kLeast : 2.0 * static_cast<double>(uint64_t{1} << (8 * sizeof(T) - 1));
+  constexpr double kBeyond =
+      std::is_signed_v<T> ? -kLeast : 2.0 * static_cast<double>(uint64_t{1} << (8 * sizeof(T) - 1));
   each_lane(mask, [&](uint32_t l) {
     F value = std::bit_cast<F>(a[l]);
     if constexpr (sizeof(F) == 4) value = i.option ? flush(value) : value;
     const double x = round_to_integer(value, static_cast<Round>(i.selector));
     T result;
-    if (x != x) result = sizeof(T) == 8 || sizeof(F) == 8 ? static_cast<T>(std::make_unsigned_t<T>{1} << (8 * sizeof(T) - 1)) : T{0};
-    else if (x < kLeast) result = std::numeric_limits<T>::min();
-    else if (x >= kBeyond) result = std::numeric_limits<T>::max();
-    else result = static_cast<T>(x);
+    if (x != x)
+      result =
+          sizeof(T) == 8 || sizeof(F) == 8 ? static_cast<T>(std::make_unsigned_t<T>{1} << (8 * sizeof(T) - 1)) : T{0};
+    else if (x < kLeast)
+      result = std::numeric_limits<T>::min();
+    else if (x >= kBeyond)
+      result = std::numeric_limits<T>::max();
+    else
+      result = static_cast<T>(x);
     out<Box<T>>(w, i.d)[l] = box(result);
   });
 }
@@ -123,9 +133,7 @@ constexpr auto brain_of = [](uint32_t x) -> uint32_t {
 };
 constexpr auto brain_cut = [](uint32_t x) -> uint32_t { return (x & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FFF : x >> 16; };
 /** Negative numbers (and -0) become 0; NaN stays. */
-constexpr auto positive = [](uint32_t x) -> uint32_t {
-  return (x & 0x7FFFFFFFu) > 0x7F800000u || !(x >> 31) ? x : 0;
-};
+constexpr auto positive = [](uint32_t x) -> uint32_t { return (x & 0x7FFFFFFFu) > 0x7F800000u || !(x >> 31) ? x : 0; };
 
 constexpr auto pair_of_brain = [](uint32_t a, uint32_t b) -> uint32_t { return brain_of(a) << 16 | brain_of(b); };
 constexpr auto pair_cut = [](uint32_t a, uint32_t b) -> uint32_t { return brain_cut(a) << 16 | brain_cut(b); };
@@ -146,7 +154,10 @@ void decode_narrowing(Decoder& d, Instruction& i, Type to) {
   if (pair) i.b = d.source(2, 32);
   if ((relu && (!pair || cut || !brain)) || (cut && !brain)) return;
   if (pair) {
-    i.execute = !brain ? by_lane<pair_of_half> : relu ? by_lane<pair_positive> : cut ? by_lane<pair_cut> : by_lane<pair_of_brain>;
+    i.execute = !brain ? by_lane<pair_of_half>
+                : relu ? by_lane<pair_positive>
+                : cut  ? by_lane<pair_cut>
+                       : by_lane<pair_of_brain>;
   } else {
     i.execute = !brain ? by_lane<[](uint32_t a) -> uint32_t { return half_of(as_float(a)); }>
                 : cut  ? by_lane<brain_cut>

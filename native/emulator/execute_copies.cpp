@@ -11,7 +11,8 @@ Issuer issuer(const Warp& w, uint32_t lane) { return {w.block->rank, w.thread(la
 uint64_t address(Warp& w, const Ref* refs, uint32_t lane, bool wide) {
   const uint64_t offset = in<uint64_t>(w, refs[1])[lane];
   if (refs[0] == kNoRef) return offset;
-  return wide ? in<uint64_t>(w, refs[0])[lane] + offset : static_cast<uint32_t>(in<uint32_t>(w, refs[0])[lane] + offset);
+  return wide ? in<uint64_t>(w, refs[0])[lane] + offset
+              : static_cast<uint32_t>(in<uint32_t>(w, refs[0])[lane] + offset);
 }
 
 void add_address(Decoder& d, Instruction& i, const Operand& o, int bits) {
@@ -30,7 +31,8 @@ void play_thread_copy(Warp& w, const Instruction& i, uint32_t mask) {
   const auto bytes = static_cast<uint32_t>(i.immediate);
   each_lane(mask, [&](uint32_t l) {
     const uint32_t read = i.a == kNoRef ? bytes : in<uint32_t>(w, i.a)[l];
-    copies(w).start(issuer(w, l), static_cast<uint32_t>(address(w, refs, l, false)), address(w, refs + 2, l, true), bytes, read);
+    copies(w).start(issuer(w, l), static_cast<uint32_t>(address(w, refs, l, false)), address(w, refs + 2, l, true),
+                    bytes, read);
   });
 }
 
@@ -72,8 +74,10 @@ void play_store(Warp& w, const Instruction& i, uint32_t mask) {
     const uint64_t to = address(w, refs, l, true);
     const auto from = static_cast<uint32_t>(address(w, refs + 2, l, false));
     const uint32_t bytes = in<uint32_t>(w, i.a)[l];
-    if (i.selector) copies(w).add_floats(issuer(w, l), to, from, bytes);
-    else copies(w).store(issuer(w, l), to, from, bytes);
+    if (i.selector)
+      copies(w).add_floats(issuer(w, l), to, from, bytes);
+    else
+      copies(w).store(issuer(w, l), to, from, bytes);
   });
 }
 
@@ -100,8 +104,10 @@ void play_load_box(Warp& w, const Instruction& i, uint32_t mask) {
     find_box(w, refs + 4, i.option, l, box);
     const auto to = static_cast<uint32_t>(address(w, refs, l, false));
     const auto barrier = static_cast<uint32_t>(address(w, refs + 2, l, false));
-    if (i.a == kNoRef) copies(w).load_box(issuer(w, l), to, box.map, box.span, barrier);
-    else copies(w).load_box(issuer(w, l), to, box.map, box.span, barrier, static_cast<uint16_t>(in<uint32_t>(w, i.a)[l]));
+    if (i.a == kNoRef)
+      copies(w).load_box(issuer(w, l), to, box.map, box.span, barrier);
+    else
+      copies(w).load_box(issuer(w, l), to, box.map, box.span, barrier, static_cast<uint16_t>(in<uint32_t>(w, i.a)[l]));
   });
 }
 /** list: source, map, coordinates; selector: adds. */
@@ -111,8 +117,10 @@ void play_store_box(Warp& w, const Instruction& i, uint32_t mask) {
     Box box;
     find_box(w, refs + 2, i.option, l, box);
     const auto from = static_cast<uint32_t>(address(w, refs, l, false));
-    if (i.selector) copies(w).add_box(issuer(w, l), box.map, box.span, from);
-    else copies(w).store_box(issuer(w, l), box.map, box.span, from);
+    if (i.selector)
+      copies(w).add_box(issuer(w, l), box.map, box.span, from);
+    else
+      copies(w).store_box(issuer(w, l), box.map, box.span, from);
   });
 }
 
@@ -177,7 +185,8 @@ void decode_bulk(Decoder& d, Instruction& i, bool reduces) {
     i.execute = &play_load;
     return;
   }
-  if (!d.take("global") || !d.take("shared::cta") || !d.take("bulk_group")) d.error(".global.shared::cta.bulk_group expected");
+  if (!d.take("global") || !d.take("shared::cta") || !d.take("bulk_group"))
+    d.error(".global.shared::cta.bulk_group expected");
   if (reduces && (!d.take("add") || !d.type().is('f', 32))) d.error("only .add.f32 is known");
   d.expect_operands(3, 3);
   add_address(d, i, d.operand(0), 64);
@@ -203,7 +212,8 @@ void decode_thread_copy(Decoder& d, Instruction& i) {
     if (!d.take("global")) d.error("from .global expected");
     d.expect_operands(3, 4);
     i.immediate = d.number(d.operand(2));
-    if (i.immediate != 16 && (by_l2 || (i.immediate != 4 && i.immediate != 8))) d.error("copies ", i.immediate, " bytes");
+    if (i.immediate != 16 && (by_l2 || (i.immediate != 4 && i.immediate != 8)))
+      d.error("copies ", i.immediate, " bytes");
     add_address(d, i, d.operand(0), 32);
     add_address(d, i, d.operand(1), 64);
     if (d.operands() == 4) i.a = d.source(3, 32);

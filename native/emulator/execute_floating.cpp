@@ -16,7 +16,8 @@ constexpr auto power_of_two = [](float x) -> float {
   const double shifted = clamped + 0x1.8p52, n = shifted - 0x1.8p52;
   const double t = (clamped - n) * 0.693147180559945309417;
   double sum = 1 / 3628800.0;
-  for (const double c : {1 / 362880.0, 1 / 40320.0, 1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 0.5, 1.0, 1.0}) {
+  for (const double c :
+       {1 / 362880.0, 1 / 40320.0, 1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 0.5, 1.0, 1.0}) {
     sum = std::fma(sum, t, c);
   }
   const uint64_t scale = (std::bit_cast<uint64_t>(shifted) - std::bit_cast<uint64_t>(0x1.8p52) + 1023) << 52;
@@ -56,9 +57,8 @@ constexpr auto single1 = [](uint32_t a) -> uint32_t { return bits_of(F(as_float(
 template <auto F>
 constexpr auto single2 = [](uint32_t a, uint32_t b) -> uint32_t { return bits_of(F(as_float(a), as_float(b))); };
 template <auto F>
-constexpr auto single3 = [](uint32_t a, uint32_t b, uint32_t c) -> uint32_t {
-  return bits_of(F(as_float(a), as_float(b), as_float(c)));
-};
+constexpr auto single3 =
+    [](uint32_t a, uint32_t b, uint32_t c) -> uint32_t { return bits_of(F(as_float(a), as_float(b), as_float(c))); };
 template <auto F>
 constexpr auto flushed1 = [](uint32_t a) -> uint32_t { return bits_of(flush(F(flush(as_float(a))))); };
 template <auto F>
@@ -66,9 +66,8 @@ constexpr auto double1 = [](uint64_t a) -> uint64_t { return bits_of(F(as_double
 template <auto F>
 constexpr auto double2 = [](uint64_t a, uint64_t b) -> uint64_t { return bits_of(F(as_double(a), as_double(b))); };
 template <auto F>
-constexpr auto double3 = [](uint64_t a, uint64_t b, uint64_t c) -> uint64_t {
-  return bits_of(F(as_double(a), as_double(b), as_double(c)));
-};
+constexpr auto double3 =
+    [](uint64_t a, uint64_t b, uint64_t c) -> uint64_t { return bits_of(F(as_double(a), as_double(b), as_double(c))); };
 
 /** With .ftz or .sat, N operands. */
 template <auto F, int N>
@@ -173,8 +172,9 @@ void decode_copysign(Decoder& d, Instruction& i) {
   const Type t = d.type();
   if (t.kind != 'f') d.error("of floats only");
   same_widths(d, i, t.bits, 2);
-  i.execute = t.bits == 64 ? by_lane<[](uint64_t a, uint64_t b) -> uint64_t { return (a & 1ull << 63) | (b & ~(1ull << 63)); }>
-                           : by_lane<[](uint32_t a, uint32_t b) -> uint32_t { return (a & 1u << 31) | (b & ~(1u << 31)); }>;
+  i.execute = t.bits == 64
+                  ? by_lane<[](uint64_t a, uint64_t b) -> uint64_t { return (a & 1ull << 63) | (b & ~(1ull << 63)); }>
+                  : by_lane<[](uint32_t a, uint32_t b) -> uint32_t { return (a & 1u << 31) | (b & ~(1u << 31)); }>;
 }
 
 }  // namespace

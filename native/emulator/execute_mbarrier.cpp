@@ -19,9 +19,11 @@ Found find(Warp& w, const Instruction& i, uint32_t lane) {
   if (at >> 32 == kSharedWindow >> 32) at &= 0xFFFFFFFFu;
   if (at >> 32 != 0) fault("lane ", lane, ": the mbarrier's address 0x", std::hex, at, " is not of shared memory");
   Cluster& cluster = *w.block->cluster;
-  const auto place = cluster.copies->place({w.block->rank, w.thread(lane)}, static_cast<uint32_t>(at), 8, 8, "an mbarrier");
+  const auto place =
+      cluster.copies->place({w.block->rank, w.thread(lane)}, static_cast<uint32_t>(at), 8, 8, "an mbarrier");
   Block& block = *cluster.blocks[place.rank];
-  if (block.live_warps == 0) fault("lane ", lane, ": the mbarrier is of block ", place.rank, " of the cluster, which has exited");
+  if (block.live_warps == 0)
+    fault("lane ", lane, ": the mbarrier is of block ", place.rank, " of the cluster, which has exited");
   if (&block != w.block && block.proxies) block.proxies->check_remote_barrier(place.offset);
   return {&block, place.offset, block.shared + place.offset};
 }
@@ -66,13 +68,15 @@ void play_arrive(Warp& w, const Instruction& i, uint32_t mask) {
 void play_wait(Warp& w, const Instruction& i, uint32_t mask) {
   const bool tries = i.selector != 0, by_state = i.list_count != 0;
   const auto phase = [&](uint32_t l) {
-    return by_state ? static_cast<uint32_t>(in<uint64_t>(w, w.launch->program.lists[i.list])[l]) : in<uint32_t>(w, i.b)[l];
+    return by_state ? static_cast<uint32_t>(in<uint64_t>(w, w.launch->program.lists[i.list])[l])
+                    : in<uint32_t>(w, i.b)[l];
   };
   uint32_t over = 0;
   Wait wait;
   each_lane(mask, [&](uint32_t l) {
     const Found f = find(w, i, l);
-    if (f.block != w.block) fault("lane ", l, " waits for an mbarrier of another block, which only its own threads may");
+    if (f.block != w.block)
+      fault("lane ", l, " waits for an mbarrier of another block, which only its own threads may");
     if (mbarrier_phase_over(f.at, phase(l))) {
       over |= 1u << l;
     } else if (wait.kind == Wait::Kind::Nothing) {
@@ -116,8 +120,10 @@ void decode_mbarrier(Decoder& d, Instruction& i) {
     d.expect_operands(first + 1, first + 2);
     if (first == 1 && d.operand(0).kind != Operand::Kind::Sink) i.d = d.destination(0, 64);
     i.option = static_cast<uint16_t>(d.address(d.operand(first), i));
-    if (d.operands() > first + 1) i.b = d.source(first + 1, 32);
-    else if (expects) d.error("the bytes to expect are missing");
+    if (d.operands() > first + 1)
+      i.b = d.source(first + 1, 32);
+    else if (expects)
+      d.error("the bytes to expect are missing");
     i.execute = &play_arrive;
     return;
   }
@@ -127,8 +133,10 @@ void decode_mbarrier(Decoder& d, Instruction& i) {
   i.d = d.new_predicate(d.operand(0));
   if (i.d == kNoRef) d.error("a predicate to write expected");
   i.option = static_cast<uint16_t>(d.address(d.operand(1), i));
-  if (parity) i.b = d.source(2, 32);
-  else d.add(i, d.source(2, 64));
+  if (parity)
+    i.b = d.source(2, 32);
+  else
+    d.add(i, d.source(2, 64));
   i.execute = &play_wait;
 }
 

@@ -50,10 +50,14 @@ void store(Warp& w, const Instruction& i, uint32_t mask) {
 template <class M, class R>
 Handler load_in(Space space) {
   switch (space) {
-    case Space::Generic: return &load<Space::Generic, M, R>;
-    case Space::Global: return &load<Space::Global, M, R>;
-    case Space::Shared: return &load<Space::Shared, M, R>;
-    default: return &load<Space::Param, M, R>;
+    case Space::Generic:
+      return &load<Space::Generic, M, R>;
+    case Space::Global:
+      return &load<Space::Global, M, R>;
+    case Space::Shared:
+      return &load<Space::Shared, M, R>;
+    default:
+      return &load<Space::Param, M, R>;
   }
 }
 template <class M>
@@ -73,11 +77,16 @@ Handler load_into(Space space, int width) {
 Handler choose_load(Space space, Type t, int width) {
   const bool is_signed = t.kind == 's';
   switch (t.bits) {
-    case 8: return is_signed ? load_into<int8_t>(space, width) : load_into<uint8_t>(space, width);
-    case 16: return is_signed ? load_into<int16_t>(space, width) : load_into<uint16_t>(space, width);
-    case 32: return is_signed ? load_into<int32_t>(space, width) : load_into<uint32_t>(space, width);
-    case 64: return load_into<uint64_t>(space, width);
-    default: return nullptr;
+    case 8:
+      return is_signed ? load_into<int8_t>(space, width) : load_into<uint8_t>(space, width);
+    case 16:
+      return is_signed ? load_into<int16_t>(space, width) : load_into<uint16_t>(space, width);
+    case 32:
+      return is_signed ? load_into<int32_t>(space, width) : load_into<uint32_t>(space, width);
+    case 64:
+      return load_into<uint64_t>(space, width);
+    default:
+      return nullptr;
   }
 }
 
@@ -87,10 +96,14 @@ Handler store_from(Space space, int width) {
     using R = decltype(container);
     if constexpr (sizeof(M) > sizeof(R)) return nullptr;
     switch (space) {
-      case Space::Generic: return &store<Space::Generic, M, R>;
-      case Space::Global: return &store<Space::Global, M, R>;
-      case Space::Shared: return &store<Space::Shared, M, R>;
-      default: return nullptr;
+      case Space::Generic:
+        return &store<Space::Generic, M, R>;
+      case Space::Global:
+        return &store<Space::Global, M, R>;
+      case Space::Shared:
+        return &store<Space::Shared, M, R>;
+      default:
+        return nullptr;
     }
   };
   return width == 64 ? pick(uint64_t{}) : pick(uint32_t{});
@@ -176,11 +189,20 @@ void decode_st(Decoder& d, Instruction& i) {
   i.written = 0;
   i.option = static_cast<uint16_t>(d.address(d.operand(0), i));
   switch (t.bits) {
-    case 8: i.execute = store_from<uint8_t>(space, width); break;
-    case 16: i.execute = store_from<uint16_t>(space, width); break;
-    case 32: i.execute = store_from<uint32_t>(space, width); break;
-    case 64: i.execute = store_from<uint64_t>(space, width); break;
-    default: break;
+    case 8:
+      i.execute = store_from<uint8_t>(space, width);
+      break;
+    case 16:
+      i.execute = store_from<uint16_t>(space, width);
+      break;
+    case 32:
+      i.execute = store_from<uint32_t>(space, width);
+      break;
+    case 64:
+      i.execute = store_from<uint64_t>(space, width);
+      break;
+    default:
+      break;
   }
 }
 
@@ -231,11 +253,13 @@ void play_mapa(Warp& w, const Instruction& i, uint32_t mask) {
     if (rank[l] >= blocks) fault("lane ", l, " maps an address to block ", rank[l], " of a cluster of ", blocks);
     uint64_t window = a[l];
     if constexpr (Generic) {
-      if (window >> 32 != kSharedWindow >> 32) fault("lane ", l, " maps a generic address that is not of shared memory");
+      if (window >> 32 != kSharedWindow >> 32)
+        fault("lane ", l, " maps a generic address that is not of shared memory");
       window &= 0xFFFFFFFFu;
     }
     const uint64_t offset = window & ((1u << kRankShift) - 1);
-    if (offset > w.block->shared_bytes) fault("lane ", l, " maps shared address ", window, ", which the block does not have");
+    if (offset > w.block->shared_bytes)
+      fault("lane ", l, " maps shared address ", window, ", which the block does not have");
     const uint64_t mapped = (rank[l] + uint64_t{1}) << kRankShift | offset;
     out<A>(w, i.d)[l] = static_cast<A>(Generic ? kSharedWindow + mapped : mapped);
   });

@@ -31,10 +31,18 @@ void play_shuffle(Warp& w, const Instruction& i, uint32_t mask) {
     int j = lane;
     bool inside = false;
     switch (static_cast<Shuffle>(i.selector)) {
-      case Shuffle::Up: j = lane - static_cast<int>(by), inside = j >= most; break;
-      case Shuffle::Down: j = lane + static_cast<int>(by), inside = j <= most; break;
-      case Shuffle::Butterfly: j = lane ^ static_cast<int>(by), inside = j <= most; break;
-      case Shuffle::Index: j = static_cast<int>((l & segment) | (by & ~segment)), inside = j <= most; break;
+      case Shuffle::Up:
+        j = lane - static_cast<int>(by), inside = j >= most;
+        break;
+      case Shuffle::Down:
+        j = lane + static_cast<int>(by), inside = j <= most;
+        break;
+      case Shuffle::Butterfly:
+        j = lane ^ static_cast<int>(by), inside = j <= most;
+        break;
+      case Shuffle::Index:
+        j = static_cast<int>((l & segment) | (by & ~segment)), inside = j <= most;
+        break;
     }
     if (!inside) j = lane;
     in_range |= static_cast<uint32_t>(inside) << l;
@@ -82,9 +90,9 @@ void play_vote(Warp& w, const Instruction& i, uint32_t mask) {
     return;
   }
   set_predicate(w, i.d, mask, collect([&](uint32_t l) {
-    const uint32_t part = m[l] & mask, yes = p & part;
-    return vote == Vote::All ? yes == part : vote == Vote::Any ? yes != 0 : yes == part || yes == 0;
-  }));
+                  const uint32_t part = m[l] & mask, yes = p & part;
+                  return vote == Vote::All ? yes == part : vote == Vote::Any ? yes != 0 : yes == part || yes == 0;
+                }));
 }
 
 void decode_vote(Decoder& d, Instruction& i) {
@@ -117,13 +125,20 @@ void reduce(Warp& w, const Instruction& i, uint32_t mask) {
 template <class T>
 Handler choose_reduction(int operation) {
   switch (operation) {
-    case 0: return &reduce<T, [](T x, T y) { return static_cast<uint32_t>(x) + static_cast<uint32_t>(y); }>;
-    case 1: return &reduce<T, [](T x, T y) { return std::min(x, y); }>;
-    case 2: return &reduce<T, [](T x, T y) { return std::max(x, y); }>;
-    case 3: return &reduce<T, [](T x, T y) { return x & y; }>;
-    case 4: return &reduce<T, [](T x, T y) { return x | y; }>;
-    case 5: return &reduce<T, [](T x, T y) { return x ^ y; }>;
-    default: return nullptr;
+    case 0:
+      return &reduce<T, [](T x, T y) { return static_cast<uint32_t>(x) + static_cast<uint32_t>(y); }>;
+    case 1:
+      return &reduce<T, [](T x, T y) { return std::min(x, y); }>;
+    case 2:
+      return &reduce<T, [](T x, T y) { return std::max(x, y); }>;
+    case 3:
+      return &reduce<T, [](T x, T y) { return x & y; }>;
+    case 4:
+      return &reduce<T, [](T x, T y) { return x | y; }>;
+    case 5:
+      return &reduce<T, [](T x, T y) { return x ^ y; }>;
+    default:
+      return nullptr;
   }
 }
 
@@ -168,16 +183,19 @@ void play_mma(Warp& w, const Instruction& i, uint32_t mask) {
 
 /** Registers of a vector operand into the list. */
 void add_vector(Decoder& d, Instruction& i, const Operand& o, size_t count, bool written) {
-  if (o.kind != Operand::Kind::Vector || o.elements.size() != count) d.error("a vector of ", count, " registers expected");
+  if (o.kind != Operand::Kind::Vector || o.elements.size() != count)
+    d.error("a vector of ", count, " registers expected");
   for (const Operand& e : o.elements) d.add(i, written ? d.destination(e, 32) : d.source(e, 32));
 }
 
 void decode_mma(Decoder& d, Instruction& i) {
   for (const char* part : {"sync", "aligned", "m16n8k16", "row", "col"}) {
-    if (!d.take(part)) d.error("only mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 is known; .", part, " is missing");
+    if (!d.take(part))
+      d.error("only mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 is known; .", part, " is missing");
   }
   const Type c = d.type(), b = d.type(), a = d.type(), to = d.type();
-  if (!c.is('f', 32) || !b.is('h', 16) || !a.is('h', 16) || !to.is('f', 32)) d.error("only .f32.bf16.bf16.f32 is known");
+  if (!c.is('f', 32) || !b.is('h', 16) || !a.is('h', 16) || !to.is('f', 32))
+    d.error("only .f32.bf16.bf16.f32 is known");
   d.expect_operands(4, 4);
   add_vector(d, i, d.operand(0), 4, true);
   add_vector(d, i, d.operand(1), 4, false);
@@ -228,8 +246,8 @@ void decode_matrices(Decoder& d, Instruction& i) {
   i.list_written = loads ? static_cast<uint8_t>(i.list_count) : 0;
   i.written = 0;
   i.option = static_cast<uint16_t>(d.address(d.operand(loads ? 1 : 0), i));
-  i.execute = loads ? window ? &play_matrices<Space::Shared, true> : &play_matrices<Space::Generic, true>
-              : window ? &play_matrices<Space::Shared, false>
+  i.execute = loads    ? window ? &play_matrices<Space::Shared, true> : &play_matrices<Space::Generic, true>
+                 : window ? &play_matrices<Space::Shared, false>
                        : &play_matrices<Space::Generic, false>;
 }
 

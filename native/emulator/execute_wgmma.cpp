@@ -4,9 +4,9 @@
 #include "native/emulator/execute.h"
 
 /**
- * wgmma (PTX ISA, "Asynchronous warpgroup-level matrix instructions"). A warp computes its own quarter, at issue or when
- * it waits, as the schedule says. Registers of a product may not be touched before that wait, and must not have been
- * touched since the last wgmma.fence.
+ * wgmma (PTX ISA, "Asynchronous warpgroup-level matrix instructions"). A warp computes its own quarter, at issue or
+ * when it waits, as the schedule says. Registers of a product may not be touched before that wait, and must not have
+ * been touched since the last wgmma.fence.
  */
 namespace thalweg::emulator {
 namespace {
@@ -56,7 +56,8 @@ void decode_product(Decoder& d, Instruction& i) {
   const bool a_registers = d.operand(1).kind == Operand::Kind::Vector;
   d.expect_operands(a_registers ? 7 : 8, a_registers ? 7 : 8);
   const Operand& accumulator = d.operand(0);
-  if (accumulator.elements.size() != static_cast<size_t>(n) / 2) d.error(accumulator.elements.size(), " registers of ", n / 2);
+  if (accumulator.elements.size() != static_cast<size_t>(n) / 2)
+    d.error(accumulator.elements.size(), " registers of ", n / 2);
   for (const Operand& e : accumulator.elements) d.add(i, d.destination(e, 32));
   i.list_written = static_cast<uint8_t>(n / 2);
   for (const Operand& e : accumulator.elements) d.add(i, d.source(e, 32));  // read as well
@@ -75,8 +76,8 @@ void decode_product(Decoder& d, Instruction& i) {
     if (value != yes && value != no) d.error("operand ", at, " is ", value);
     return value == yes ? bit : uint8_t{0};
   };
-  i.selector = static_cast<uint8_t>((a_registers ? kARegisters : 0) | flag(4, -1, 1, kNegateA) | flag(5, -1, 1, kNegateB) |
-                                    (a_registers ? 0 : flag(6, 1, 0, kATransposed)) |
+  i.selector = static_cast<uint8_t>((a_registers ? kARegisters : 0) | flag(4, -1, 1, kNegateA) |
+                                    flag(5, -1, 1, kNegateB) | (a_registers ? 0 : flag(6, 1, 0, kATransposed)) |
                                     flag(a_registers ? 6 : 7, 1, 0, kBTransposed));
   i.option = static_cast<uint16_t>(n);
   d.program().wgmma = d.program().asynchronous = true;
@@ -101,10 +102,14 @@ void play_wgmma(Warp& w, const Instruction& i, uint32_t mask) {
   const auto is = [&](uint8_t bit) { return (i.selector & bit) != 0; };
   const uint32_t adds = w.predicates[i.c];
   if (adds != 0 && adds != ~0u) fault("scale-d differs among the lanes");
-  const WgmmaOp op{i.option,           is(kARegisters),
-                   is(kATransposed),   is(kBTransposed),
-                   is(kNegateA),       is(kNegateB),
-                   adds != 0,          is(kARegisters) ? 0 : uniform(w, i.a, "A"),
+  const WgmmaOp op{i.option,
+                   is(kARegisters),
+                   is(kATransposed),
+                   is(kBTransposed),
+                   is(kNegateA),
+                   is(kNegateB),
+                   adds != 0,
+                   is(kARegisters) ? 0 : uniform(w, i.a, "A"),
                    uniform(w, i.b, "B")};
   const Ref* refs = &w.launch->program.lists[i.list];
   for (uint32_t n = i.option / 2; n < i.list_count; n++) {
@@ -125,7 +130,8 @@ void play_wgmma(Warp& w, const Instruction& i, uint32_t mask) {
 void play_wgmma_wait(Warp& w, const Instruction& i, uint32_t mask) {
   if (!w.together(mask, ~0u)) return;
   const auto keep = static_cast<uint64_t>(i.immediate);
-  if (i.immediate == 0 && w.newest_product > w.groups_committed) fault("waits for products of which some are not committed");
+  if (i.immediate == 0 && w.newest_product > w.groups_committed)
+    fault("waits for products of which some are not committed");
   if (w.groups_committed > keep) w.groups_done = std::max(w.groups_done, w.groups_committed - keep);
   size_t kept = 0;
   for (const PendingProduct& p : w.products) {

@@ -31,8 +31,10 @@ class Machine {
   Played play() {
     while (admit(), !resident_.empty()) {
       Warp* warp = pick();
-      if (warp) turn(*warp);
-      else if (!step_copies(true)) fault("the launch can make no progress:", waiting(resident_));
+      if (warp)
+        turn(*warp);
+      else if (!step_copies(true))
+        fault("the launch can make no progress:", waiting(resident_));
     }
     played_.blocks = total_ * cluster_blocks_;
     return played_;
@@ -52,9 +54,9 @@ class Machine {
   void admit() {
     const uint32_t limit = std::max(launch_.schedule.resident_blocks / cluster_blocks_, 1u);
     while (next_ < total_ && resident_.size() < limit) {
-      resident_.push_back(builder_.cluster(
-          {static_cast<uint32_t>(next_ % clusters_[0]), static_cast<uint32_t>(next_ / clusters_[0] % clusters_[1]),
-           static_cast<uint32_t>(next_ / clusters_[0] / clusters_[1])}));
+      resident_.push_back(builder_.cluster({static_cast<uint32_t>(next_ % clusters_[0]),
+                                            static_cast<uint32_t>(next_ / clusters_[0] % clusters_[1]),
+                                            static_cast<uint32_t>(next_ / clusters_[0] / clusters_[1])}));
       next_++;
       for (const auto& block : resident_.back()->blocks) {
         for (Warp& w : block->warps) warps_.push_back(&w);
@@ -115,7 +117,8 @@ class Machine {
     cluster.copies->leave(block.rank);
     if (--cluster.live_blocks != 0) return;
     cluster.copies->finish();
-    const auto it = std::find_if(resident_.begin(), resident_.end(), [&](const auto& c) { return c.get() == &cluster; });
+    const auto it =
+        std::find_if(resident_.begin(), resident_.end(), [&](const auto& c) { return c.get() == &cluster; });
     playing_ = nullptr;
     builder_.recycle(std::move(*it));
     resident_.erase(it);
@@ -123,7 +126,8 @@ class Machine {
 
   bool step_copies(bool must) {
     bool any = false;
-    for (const auto& cluster : resident_) any |= !cluster->copies->idle() && cluster->copies->step(launch_.random, must);
+    for (const auto& cluster : resident_)
+      any |= !cluster->copies->idle() && cluster->copies->step(launch_.random, must);
     launch_.progress += any;
     return any;
   }
@@ -170,7 +174,8 @@ std::string demangled(const std::string& name) {
   return text ? text.get() : name;
 }
 
-/** The largest multiple of 8 that the directives allow: registers of a thread, without ptxas to say how many it took. */
+/** The largest multiple of 8 that the directives allow: registers of a thread, without ptxas to say how many it took.
+ */
 uint32_t launch_registers(const Kernel& kernel, const LaunchShape& shape) {
   if (kernel.max_registers) return kernel.max_registers / 8 * 8;
   const uint32_t threads = (product(kernel.max_threads[0] ? kernel.max_threads : shape.block) + 31) / 32 * 32;

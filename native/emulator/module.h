@@ -33,7 +33,7 @@ class Kernel {
   uint32_t max_registers = 0;                  // .maxnreg; 0 when there is none
   uint32_t static_shared_bytes = 0;            // lie first; dynamic shared memory behind them
   Variables variables;
-  std::string_view body;                       // PTX between the braces, in the module's text
+  std::string_view body;  // PTX between the braces, in the module's text
   uint32_t body_line = 0;
 
   /** Threads a block may have by the directives (at most 1024). */

@@ -209,18 +209,21 @@ class Placement {
       }
     }
     program_.units = units;
-    each_bit(blocks_[0].live_in, [&](uint32_t r) {
-      program_.undefined.emplace_back(places_[r], places_[r] + (r >= narrow_ ? 2 : 1));
-    });
+    each_bit(blocks_[0].live_in,
+             [&](uint32_t r) { program_.undefined.emplace_back(places_[r], places_[r] + (r >= narrow_ ? 2 : 1)); });
   }
 
   Ref final_ref(Ref r) const {
     if (r == kNoRef) return r;
     switch (class_of(r)) {
-      case Class::Predicate: return index_of(r);
-      case Class::Constant: return kInConstants | index_of(r);
-      case Class::Special: return kInSpecials | index_of(r);
-      default: return places_[number(r)];
+      case Class::Predicate:
+        return index_of(r);
+      case Class::Constant:
+        return kInConstants | index_of(r);
+      case Class::Special:
+        return kInSpecials | index_of(r);
+      default:
+        return places_[number(r)];
     }
   }
 
@@ -235,7 +238,8 @@ class Placement {
       if (i.execute == play_wgmma) continue;
       const Ref fields[] = {i.d, i.a, i.b, i.c};
       for (int f = 0; f < 4; f++) i.tracked |= static_cast<uint8_t>(is_owned(fields[f]) << f);
-      for (uint32_t l = 0; l < i.list_count; l++) i.tracked |= static_cast<uint8_t>(is_owned(program_.lists[i.list + l]) << 4);
+      for (uint32_t l = 0; l < i.list_count; l++)
+        i.tracked |= static_cast<uint8_t>(is_owned(program_.lists[i.list + l]) << 4);
       if (i.tracked == 0) continue;
       i.inner = i.execute;
       i.execute = play_touching;

@@ -20,7 +20,9 @@ std::string what_for(const Warp& w, const Group& g) {
   std::ostringstream out;
   const Wait& wait = g.wait;
   switch (wait.kind) {
-    case Wait::Kind::Nothing: out << "run"; break;
+    case Wait::Kind::Nothing:
+      out << "run";
+      break;
     case Wait::Kind::Lanes:
       out << "wait for lanes 0x" << std::hex << (wait.lanes & w.live & ~g.lanes) << std::dec << " to come there";
       break;
@@ -35,7 +37,9 @@ std::string what_for(const Warp& w, const Group& g) {
       out << "wait for the phase of parity " << wait.parity << " of the mbarrier at shared address "
           << wait.mbarrier - w.block->shared << ", " << described(mbarrier_state(wait.mbarrier));
       break;
-    case Wait::Kind::ClusterBarrier: out << "wait for the cluster's barrier"; break;
+    case Wait::Kind::ClusterBarrier:
+      out << "wait for the cluster's barrier";
+      break;
     case Wait::Kind::Registers:
       out << "wait for " << wait.registers << " registers; the block's pool has " << w.block->free_registers;
       break;
@@ -70,8 +74,8 @@ std::string waiting(const std::vector<std::unique_ptr<Cluster>>& clusters) {
       }
       for (const auto& [what, who] : warps) {
         if (++lines > 24) return out.str() + "\n  ...";
-        out << "\n  block (" << block->index[0] << ", " << block->index[1] << ", " << block->index[2] << "), warps " << who
-            << ": " << what;
+        out << "\n  block (" << block->index[0] << ", " << block->index[1] << ", " << block->index[2] << "), warps "
+            << who << ": " << what;
       }
     }
   }

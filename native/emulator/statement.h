@@ -9,12 +9,12 @@ namespace thalweg::emulator {
 struct Operand {
   enum class Kind : uint8_t { Name, Number, Single, Double, Vector, Address, Sink };
   Kind kind = Kind::Name;
-  bool negated = false;             // !name
-  std::string_view name;            // a register, special register (with .x), variable or label; of an address: its base
-  std::string_view second;          // the q of p|q
-  uint64_t bits = 0;                // of a number (two's complement) or a float
-  int64_t offset = 0;               // name + offset, in an address or out of it
-  std::vector<Operand> elements;    // of a vector; of an address: the coordinates behind the comma
+  bool negated = false;           // !name
+  std::string_view name;          // a register, special register (with .x), variable or label; of an address: its base
+  std::string_view second;        // the q of p|q
+  uint64_t bits = 0;              // of a number (two's complement) or a float
+  int64_t offset = 0;             // name + offset, in an address or out of it
+  std::vector<Operand> elements;  // of a vector; of an address: the coordinates behind the comma
 };
 
 /** One instruction, label, block brace or directive. */
@@ -22,8 +22,8 @@ struct Statement {
   enum class Kind : uint8_t { End, Label, Open, Close, Directive, Instruction };
   Kind kind = Kind::End;
   uint32_t line = 0;
-  std::string_view text;            // a label's name, a directive up to its ';', an instruction's opcode
-  std::string_view predicate;       // empty when there is none
+  std::string_view text;       // a label's name, a directive up to its ';', an instruction's opcode
+  std::string_view predicate;  // empty when there is none
   bool negated = false;
   std::vector<Operand> operands;
 };

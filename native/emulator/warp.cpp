@@ -42,12 +42,23 @@ bool Warp::over(Group& g) {
   const Wait& wait = g.wait;
   bool is_over = true;
   switch (wait.kind) {
-    case Wait::Kind::Nothing: return true;
-    case Wait::Kind::Lanes: is_over = (wait.lanes & live & ~g.lanes) == 0; break;
-    case Wait::Kind::Barrier: is_over = block->barriers[wait.barrier].generation != wait.generation; break;
-    case Wait::Kind::Mbarrier: is_over = mbarrier_phase_over(wait.mbarrier, wait.parity); break;
-    case Wait::Kind::ClusterBarrier: is_over = block->cluster->phase > wait.generation; break;
-    case Wait::Kind::Registers: is_over = block->free_registers >= wait.registers; break;
+    case Wait::Kind::Nothing:
+      return true;
+    case Wait::Kind::Lanes:
+      is_over = (wait.lanes & live & ~g.lanes) == 0;
+      break;
+    case Wait::Kind::Barrier:
+      is_over = block->barriers[wait.barrier].generation != wait.generation;
+      break;
+    case Wait::Kind::Mbarrier:
+      is_over = mbarrier_phase_over(wait.mbarrier, wait.parity);
+      break;
+    case Wait::Kind::ClusterBarrier:
+      is_over = block->cluster->phase > wait.generation;
+      break;
+    case Wait::Kind::Registers:
+      is_over = block->free_registers >= wait.registers;
+      break;
   }
   if (is_over) g.wait = {};
   return is_over;

@@ -25,18 +25,18 @@ struct Launch;
 struct Wait {
   enum class Kind : uint8_t { Nothing, Lanes, Barrier, Mbarrier, ClusterBarrier, Registers };
   Kind kind = Kind::Nothing;
-  uint32_t lanes = 0;               // Lanes: those that must come to this instruction
-  uint32_t barrier = 0;             // Barrier: its number
-  uint64_t generation = 0;          // Barrier, ClusterBarrier: the one that must be over
+  uint32_t lanes = 0;       // Lanes: those that must come to this instruction
+  uint32_t barrier = 0;     // Barrier: its number
+  uint64_t generation = 0;  // Barrier, ClusterBarrier: the one that must be over
   const std::byte* mbarrier = nullptr;
   uint32_t parity = 0;
-  uint32_t registers = 0;           // of a thread
+  uint32_t registers = 0;  // of a thread
 };
 
 /** Lanes of a warp at the same instruction. */
 struct Group {
   uint32_t pc = 0, lanes = 0;
-  bool yielded = false;             // spins or had its turn: others first
+  bool yielded = false;  // spins or had its turn: others first
   Wait wait;
 };
 
@@ -49,27 +49,27 @@ struct PendingProduct {
 
 class Warp {
  public:
-  const uint32_t* bases[3] = {};    // by the two upper bits of a Ref
+  const uint32_t* bases[3] = {};  // by the two upper bits of a Ref
   uint32_t* predicates = nullptr;
-  uint32_t pc = 0, active = 0;      // of the group that runs
-  uint32_t stop = ~0u;              // at this instruction or behind it another group's turn comes
-  int64_t budget = 0;               // instructions until others have a turn
-  uint32_t live = 0;                // lanes that have not exited
+  uint32_t pc = 0, active = 0;  // of the group that runs
+  uint32_t stop = ~0u;          // at this instruction or behind it another group's turn comes
+  int64_t budget = 0;           // instructions until others have a turn
+  uint32_t live = 0;            // lanes that have not exited
   Block* block = nullptr;
   Launch* launch = nullptr;
-  uint32_t number = 0;              // in the block
-  std::vector<Group> others;        // the groups that do not run
-  uint32_t now = 0;                 // the instruction that is being played, for messages
-  bool spins = false;               // let others go first: other warps too
+  uint32_t number = 0;        // in the block
+  std::vector<Group> others;  // the groups that do not run
+  uint32_t now = 0;           // the instruction that is being played, for messages
+  bool spins = false;         // let others go first: other warps too
 
   // wgmma; by unit of the register file
   uint64_t groups_committed = 0, groups_done = 0, fences = 0;
-  uint64_t newest_product = 0;      // the group of the last wgmma
-  std::vector<uint64_t> last_group; // the group of the last product on it
-  std::vector<uint64_t> touched;    // the count of fences when an ordinary instruction last touched it, plus 1
+  uint64_t newest_product = 0;       // the group of the last wgmma
+  std::vector<uint64_t> last_group;  // the group of the last product on it
+  std::vector<uint64_t> touched;     // the count of fences when an ordinary instruction last touched it, plus 1
   std::vector<PendingProduct> products;
-  uint32_t registers = 0;           // a thread's, by setmaxnreg
-  uint64_t cluster_arrival = 0;     // the phase it arrived for, plus 1
+  uint32_t registers = 0;        // a thread's, by setmaxnreg
+  uint64_t cluster_arrival = 0;  // the phase it arrived for, plus 1
   bool cluster_must_wait = false;
 
   uint32_t* registers_at(Ref r) { return const_cast<uint32_t*>(bases[0]) + static_cast<size_t>(r) * kUnit; }
@@ -87,7 +87,8 @@ class Warp {
   void wait_behind(const Wait& wait);
   /** Ends the turn and lets others go first. */
   void yield();
-  /** True when all of `lanes` that live are in the mask; else the running group waits for the others here, and false. */
+  /** True when all of `lanes` that live are in the mask; else the running group waits for the others here, and false.
+   */
   bool together(uint32_t mask, uint32_t lanes);
   /** The lanes of `taken` go on at target, the rest where it is. */
   void branch(uint32_t taken, uint32_t target);
@@ -101,23 +102,23 @@ class Warp {
 
 /** bar.sync's and bar.arrive's: one of the 16 of a block. */
 struct NamedBarrier {
-  uint32_t expected = 0;            // threads; 0: all of the block
-  uint32_t warps = 0;               // arrived, a bit each
+  uint32_t expected = 0;  // threads; 0: all of the block
+  uint32_t warps = 0;     // arrived, a bit each
   uint64_t generation = 0;
 };
 
 struct Block {
   Cluster* cluster = nullptr;
-  uint32_t rank = 0;                // in the cluster
+  uint32_t rank = 0;  // in the cluster
   std::array<uint32_t, 3> index{};
-  uint32_t number = 0;              // in the grid, x fastest
+  uint32_t number = 0;  // in the grid, x fastest
   uint32_t live_warps = 0;
   std::byte* shared = nullptr;
   uint32_t shared_bytes = 0;
   std::optional<ProxyState> proxies;
   std::array<NamedBarrier, 16> barriers;
   std::vector<Warp> warps;
-  uint32_t free_registers = 0;      // given away by setmaxnreg.dec
+  uint32_t free_registers = 0;  // given away by setmaxnreg.dec
   std::unique_ptr<uint32_t, void (*)(void*)> registers{nullptr, nullptr};
   std::unique_ptr<std::byte, void (*)(void*)> shared_memory{nullptr, nullptr};
   std::vector<uint32_t> predicates;
@@ -131,7 +132,7 @@ struct Block {
 struct Cluster {
   std::vector<std::unique_ptr<Block>> blocks;
   std::optional<Copies> copies;
-  uint64_t phase = 0;               // of barrier.cluster
+  uint64_t phase = 0;  // of barrier.cluster
   uint32_t live_blocks = 0;
 
   void arrive(Warp& warp);
@@ -146,18 +147,21 @@ struct Launch {
   GlobalMemory& memory;
   const Schedule& schedule;
   std::mt19937_64 random;
-  std::byte* parameters = nullptr;   // aligned to 128
-  uint64_t progress = 0;             // grows with what other warps could wait for
-  uint32_t registers = 0;            // of a thread at the start
+  std::byte* parameters = nullptr;  // aligned to 128
+  uint64_t progress = 0;            // grows with what other warps could wait for
+  uint32_t registers = 0;           // of a thread at the start
   // The allocation last hit.
   uint64_t known_start = 1, known_end = 0;
 
   /** Faults unless [address, address + bytes) may be accessed; `what` is "reads" or "writes". */
   void check(uint64_t address, uint64_t bytes, const char* what) {
-    if (address >= known_start && address <= known_end && bytes <= known_end - address) [[likely]] return;
+    if (address >= known_start && address <= known_end && bytes <= known_end - address) [[likely]]
+      return;
     look_up(address, bytes, what);
   }
-  bool covers(uint64_t lowest, uint64_t end) const { return lowest >= known_start && end <= known_end; }
+  bool covers(uint64_t lowest, uint64_t highest, uint64_t bytes) const {
+    return lowest >= known_start && highest <= known_end && bytes <= known_end - highest;
+  }
 
  private:
   void look_up(uint64_t address, uint64_t bytes, const char* what);
