@@ -109,13 +109,31 @@ void divide(Warp& w, const Instruction& i, uint32_t mask) {
   });
 }
 
+/** 32 bits by way of float64: the quotient of two such integers never rounds up to the next one. */
+template <class T, bool Remainder>
+void divide_narrow(Warp& w, const Instruction& i, uint32_t mask) {
+  const auto* a = in<uint32_t>(w, i.a);
+  const auto* b = in<uint32_t>(w, i.b);
+  if (collect([&](uint32_t l) { return b[l] == 0; }) & mask) return divide<T, Remainder>(w, i, mask);
+  assign(mask, out<uint32_t>(w, i.d), [&](uint32_t l) {
+    const T x = static_cast<T>(a[l]), y = static_cast<T>(b[l]);
+    const double whole = static_cast<double>(x) / static_cast<double>(y == 0 ? T{1} : y);
+    const auto quotient = static_cast<uint32_t>(static_cast<int64_t>(whole));
+    return Remainder ? a[l] - quotient * b[l] : quotient;
+  });
+}
+
 void decode_divide(Decoder& d, Instruction& i) {
   const Type t = d.type();
   const bool remainder = d.opcode()[0] == 'r';
   if (!t.is_integer()) return decode_floating(d, i, "div", t);
   same_widths(d, i, t.bits, 2);
   i.execute = by_integer(t, [&](auto zero) -> Handler {
-    return remainder ? &divide<decltype(zero), true> : &divide<decltype(zero), false>;
+    using T = decltype(zero);
+    if constexpr (sizeof(T) == 4)
+      return remainder ? &divide_narrow<T, true> : &divide_narrow<T, false>;
+    else
+      return remainder ? &divide<T, true> : &divide<T, false>;
   });
 }
 

@@ -139,7 +139,7 @@ void select(Warp& w, const Instruction& i, uint32_t mask) {
   const T* a = in<T>(w, i.a);
   const T* b = in<T>(w, i.b);
   const uint32_t p = i.option ? ~w.predicates[i.c] : w.predicates[i.c];
-  assign(mask, out<T>(w, i.d), [&](uint32_t l) { return has(p, l) ? a[l] : b[l]; });
+  assign(mask, out<T>(w, i.d), [&](uint32_t l) { return choose<T>(p, l, a[l], b[l]); });
 }
 
 void decode_selp(Decoder& d, Instruction& i) {

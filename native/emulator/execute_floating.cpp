@@ -12,14 +12,19 @@ namespace {
 
 /** 2^x to about 2e-12, then rounded to float: 2^n, n the nearest integer, times 2^f by Taylor's series, |f| <= 1/2. */
 constexpr auto power_of_two = [](float x) -> float {
-  const double clamped = std::clamp(static_cast<double>(x), -200.0, 200.0);
+  const double wide = x, limited = wide < 200 ? wide : 200, clamped = limited > -200 ? limited : -200;
   const double shifted = clamped + 0x1.8p52, n = shifted - 0x1.8p52;
   const double t = (clamped - n) * 0.693147180559945309417;
-  double sum = 1 / 3628800.0;
-  for (const double c :
-       {1 / 362880.0, 1 / 40320.0, 1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 0.5, 1.0, 1.0}) {
-    sum = std::fma(sum, t, c);
-  }
+  double sum = std::fma(1 / 3628800.0, t, 1 / 362880.0);
+  sum = std::fma(sum, t, 1 / 40320.0);
+  sum = std::fma(sum, t, 1 / 5040.0);
+  sum = std::fma(sum, t, 1 / 720.0);
+  sum = std::fma(sum, t, 1 / 120.0);
+  sum = std::fma(sum, t, 1 / 24.0);
+  sum = std::fma(sum, t, 1 / 6.0);
+  sum = std::fma(sum, t, 0.5);
+  sum = std::fma(sum, t, 1.0);
+  sum = std::fma(sum, t, 1.0);
   const uint64_t scale = (std::bit_cast<uint64_t>(shifted) - std::bit_cast<uint64_t>(0x1.8p52) + 1023) << 52;
   const auto result = static_cast<float>(sum * std::bit_cast<double>(scale));
   return x != x ? x : result;

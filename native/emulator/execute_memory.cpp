@@ -7,6 +7,33 @@ namespace {
 
 constexpr uint8_t kSpins = 1;  // of a load: others may have to go on before its value changes
 
+/** Whether the lanes' places follow each other in memory: then the loops over them are over one array. */
+bool in_row(const Reach& reach, uint32_t mask, uint64_t bytes) {
+  if (mask != ~0u) return false;
+  uint64_t apart = 0;
+  for (uint32_t l = 0; l < 32; l++) apart |= reach.at[l] ^ (reach.at[0] + l * bytes);
+  return apart == 0;
+}
+
+/** Value c of Count of each lane, one behind the other in memory, to (or from) registers. */
+template <uint32_t Count, class M, class R>
+void load_row(Warp& w, const Ref* to, const M* row) {
+  for (uint32_t c = 0; c < Count; c++) {
+    if (to[c] == kNoRef) continue;
+    auto* d = out<Box<R>>(w, to[c]);
+#pragma GCC ivdep
+    for (uint32_t l = 0; l < 32; l++) d[l] = static_cast<Box<R>>(static_cast<R>(row[l * Count + c]));
+  }
+}
+template <uint32_t Count, class M, class R>
+void store_row(const Warp& w, const Ref* from, M* row) {
+  for (uint32_t c = 0; c < Count; c++) {
+    const R* a = in<R>(w, from[c]);
+#pragma GCC ivdep
+    for (uint32_t l = 0; l < 32; l++) row[l * Count + c] = static_cast<M>(a[l]);
+  }
+}
+
 /** Loads list_count values of M a lane, extended to registers of R. */
 template <Space S, class M, class R>
 void load(Warp& w, const Instruction& i, uint32_t mask) {
@@ -14,18 +41,26 @@ void load(Warp& w, const Instruction& i, uint32_t mask) {
   const uint32_t count = i.list_count;
   reach_lanes<S>(w, i, mask, reach, static_cast<uint32_t>(sizeof(M)) * count, false);
   const Ref* to = &w.launch->program.lists[i.list];
-  for (uint32_t c = 0; c < count; c++) {
-    if (to[c] == kNoRef) continue;
-    auto* d = out<Box<R>>(w, to[c]);
-    const auto take = [&](uint32_t l) {
-      M value;
-      std::memcpy(&value, reinterpret_cast<const void*>(reach.at[l] + c * sizeof(M)), sizeof value);
-      return static_cast<Box<R>>(static_cast<R>(value));
-    };
-    if (mask == ~0u) {
-      for (uint32_t l = 0; l < 32; l++) d[l] = take(l);
-    } else {
-      each_lane(mask, [&](uint32_t l) { d[l] = take(l); });
+  if (count <= 4 && in_row(reach, mask, sizeof(M) * count)) {
+    const M* row = reinterpret_cast<const M*>(reach.at[0]);
+    if (count == 1)
+      load_row<1, M, R>(w, to, row);
+    else if (count == 2)
+      load_row<2, M, R>(w, to, row);
+    else
+      load_row<4, M, R>(w, to, row);
+  } else {
+    for (uint32_t c = 0; c < count; c++) {
+      if (to[c] == kNoRef) continue;
+      auto* d = out<Box<R>>(w, to[c]);
+      const auto take = [&](uint32_t l) {
+        return static_cast<Box<R>>(static_cast<R>(*reinterpret_cast<const M*>(reach.at[l] + c * sizeof(M))));
+      };
+      if (mask == ~0u) {
+        for (uint32_t l = 0; l < 32; l++) d[l] = take(l);
+      } else {
+        each_lane(mask, [&](uint32_t l) { d[l] = take(l); });
+      }
     }
   }
   if (i.selector & kSpins) w.yield();
@@ -37,14 +72,22 @@ void store(Warp& w, const Instruction& i, uint32_t mask) {
   const uint32_t count = i.list_count;
   reach_lanes<S>(w, i, mask, reach, static_cast<uint32_t>(sizeof(M)) * count, true);
   const Ref* from = &w.launch->program.lists[i.list];
-  for (uint32_t c = 0; c < count; c++) {
-    const auto* a = in<R>(w, from[c]);
-    each_lane(mask, [&](uint32_t l) {
-      const M value = static_cast<M>(a[l]);
-      std::memcpy(reinterpret_cast<void*>(reach.at[l] + c * sizeof(M)), &value, sizeof value);
-    });
-  }
   w.launch->progress++;
+  if (count <= 4 && in_row(reach, mask, sizeof(M) * count)) {
+    M* row = reinterpret_cast<M*>(reach.at[0]);
+    if (count == 1) return store_row<1, M, R>(w, from, row);
+    if (count == 2) return store_row<2, M, R>(w, from, row);
+    return store_row<4, M, R>(w, from, row);
+  }
+  for (uint32_t c = 0; c < count; c++) {
+    const R* a = in<R>(w, from[c]);
+    const auto give = [&](uint32_t l) { *reinterpret_cast<M*>(reach.at[l] + c * sizeof(M)) = static_cast<M>(a[l]); };
+    if (mask == ~0u) {
+      for (uint32_t l = 0; l < 32; l++) give(l);
+    } else {
+      each_lane(mask, give);
+    }
+  }
 }
 
 template <class M, class R>

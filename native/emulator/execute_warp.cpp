@@ -8,7 +8,9 @@ namespace {
 /** Waits until the lanes of every lane's mask are here; false while they are not. */
 bool members(Warp& w, Ref masks, uint32_t mask) {
   const uint32_t* m = in<uint32_t>(w, masks);
-  uint32_t all = 0;
+  uint32_t all = 0, least = ~0u;
+  for (uint32_t l = 0; l < 32; l++) least &= m[l];
+  if ((least & mask) == ~0u) return true;
   each_lane(mask, [&](uint32_t l) {
     if (!has(m[l], l)) fault("lane ", l, " is not in its own mask of members 0x", std::hex, m[l]);
     all |= m[l];
@@ -19,38 +21,32 @@ bool members(Warp& w, Ref masks, uint32_t mask) {
 enum class Shuffle : uint8_t { Up, Down, Butterfly, Index };
 
 /** shfl.sync: a value of lane j; j beyond the segment is the lane itself. Of a lane that takes no part: poison. */
+template <Shuffle S>
 void play_shuffle(Warp& w, const Instruction& i, uint32_t mask) {
   const Ref members_ref = w.launch->program.lists[i.list];
   if (!members(w, members_ref, mask)) return;
   const uint32_t *a = in<uint32_t>(w, i.a), *b = in<uint32_t>(w, i.b), *c = in<uint32_t>(w, i.c);
   const uint32_t* m = in<uint32_t>(w, members_ref);
-  uint32_t result[32] = {}, in_range = 0;
+  int from[32];
+  uint32_t inside[32], result[32];
+  for (int l = 0; l < 32; l++) {
+    const int by = static_cast<int>(b[l] & 31), segment = static_cast<int>(c[l] >> 8 & 31);
+    const int most = (l & segment) | (static_cast<int>(c[l] & 31) & ~segment);
+    const int j = S == Shuffle::Up          ? l - by
+                  : S == Shuffle::Down      ? l + by
+                  : S == Shuffle::Butterfly ? l ^ by
+                                            : (l & segment) | (by & ~segment);
+    const bool is_inside = S == Shuffle::Up ? j >= most : j <= most;
+    inside[l] = is_inside;
+    from[l] = is_inside ? j : l;
+  }
   for (uint32_t l = 0; l < 32; l++) {
-    const uint32_t by = b[l] & 31, segment = c[l] >> 8 & 31;
-    const int most = static_cast<int>((l & segment) | (c[l] & 31 & ~segment)), lane = static_cast<int>(l);
-    int j = lane;
-    bool inside = false;
-    switch (static_cast<Shuffle>(i.selector)) {
-      case Shuffle::Up:
-        j = lane - static_cast<int>(by), inside = j >= most;
-        break;
-      case Shuffle::Down:
-        j = lane + static_cast<int>(by), inside = j <= most;
-        break;
-      case Shuffle::Butterfly:
-        j = lane ^ static_cast<int>(by), inside = j <= most;
-        break;
-      case Shuffle::Index:
-        j = static_cast<int>((l & segment) | (by & ~segment)), inside = j <= most;
-        break;
-    }
-    if (!inside) j = lane;
-    in_range |= static_cast<uint32_t>(inside) << l;
-    const auto from = static_cast<uint32_t>(j) & 31;
-    result[l] = has(mask & m[l], from) ? a[from] : ~0u;
+    const uint32_t value = a[from[l] & 31], given = (mask & m[l]) >> (from[l] & 31) & 1;
+    result[l] = given ? value : ~0u;
   }
   assign(mask, out<uint32_t>(w, i.d), [&](uint32_t l) { return result[l]; });
-  if (i.immediate >= 0) set_predicate(w, static_cast<Ref>(i.immediate), mask, in_range);
+  if (i.immediate >= 0)
+    set_predicate(w, static_cast<Ref>(i.immediate), mask, collect([&](uint32_t l) { return inside[l] != 0; }));
 }
 
 /** The predicate behind d|p, as a number; -1 when there is none. */
@@ -66,7 +62,6 @@ void decode_shuffle(Decoder& d, Instruction& i) {
   const int mode = d.take_one({"up", "down", "bfly", "idx"});
   d.expect_operands(5, 5);
   if (mode < 0) d.error(".up, .down, .bfly or .idx expected");
-  i.selector = static_cast<uint8_t>(mode);
   Operand to = d.operand(0);
   i.immediate = second_predicate(d, to);
   to.second = {};
@@ -75,7 +70,10 @@ void decode_shuffle(Decoder& d, Instruction& i) {
   i.b = d.source(2, 32);
   i.c = d.source(3, 32);
   d.add(i, d.source(4, 32));
-  i.execute = &play_shuffle;
+  i.execute = mode == 0   ? &play_shuffle<Shuffle::Up>
+              : mode == 1 ? &play_shuffle<Shuffle::Down>
+              : mode == 2 ? &play_shuffle<Shuffle::Butterfly>
+                          : &play_shuffle<Shuffle::Index>;
 }
 
 enum class Vote : uint8_t { All, Any, Uniform, Ballot };

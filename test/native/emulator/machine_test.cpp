@@ -207,11 +207,12 @@ TEST("a loop that waits for what never comes is a fault") {
 
 TEST("barriers with other counts, twice or out of range are faults") {
   Try t;
-  t.shape.block = {64, 1, 1};
-  CHECK_FAULT(t.fault("setp.lt.u32 %p1, %t, 32;\n@%p1 bra.uni A;\nbar.sync 1, 32;\nbar.sync 1, 64;\nbra "
-                      "END;\nA:\nbar.arrive 1, 64;\nEND:"),
-              "barrier 1");
-  CHECK_FAULT(t.fault("bar.arrive 1, 64;\nbar.arrive 1, 64;\nbar.arrive 1, 64;"), "barrier 1");
+  t.shape.block = {96, 1, 1};
+  CHECK_FAULT(
+      t.fault("setp.lt.u32 %p1, %t, 32;\n@%p1 bra.uni A;\nbar.arrive 1, 96;\nbra END;\nA:\nbar.arrive 1, 64;\nEND:"),
+      "others came to it for");
+  CHECK_FAULT(t.fault("setp.lt.u32 %p1, %t, 64;\n@%p1 bra.uni END;\nbar.arrive 1, 64;\nbar.arrive 1, 64;\nEND:"),
+              "again before");
   CHECK_FAULT(t.fault("bar.sync 16;"), "a block that has 16");
   CHECK_FAULT(t.fault("bar.sync 1, 40;"), "not whole warps");
 }
