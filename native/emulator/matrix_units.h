@@ -40,8 +40,9 @@ void wgmma_quarter(const WgmmaOp& op, int warp_in_group, Lanes* const* d, const 
                    const SharedReader& shared);
 
 /** Marks the operands of `op` in shared memory as being read until release_wgmma (wgmma.wait_group) of the same op.
- * Once for a group, not once for a warp. */
-void hold_wgmma(const WgmmaOp& op, ProxyState& proxies);
-void release_wgmma(const WgmmaOp& op, ProxyState& proxies);
+ * A warp holds its own rows of A and all of B. Whoever waited knows that the whole product is done, since the warps of
+ * a group arrive together (one thread's word releases a stage in published kernels too): held so, B is kept longer. */
+void hold_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies);
+void release_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies);
 
 }  // namespace thalweg::emulator
