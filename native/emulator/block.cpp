@@ -104,7 +104,7 @@ void BlockBuilder::begin(Warp& w) const {
   w.registers = launch_.registers;
   w.cluster_arrival = 0;
   w.cluster_must_wait = false;
-  w.groups_committed = w.groups_done = w.fences = w.newest_product = 0;
+  w.groups_committed = w.groups_done = w.fences = w.newest_product = w.products_issued = 0;
   w.products.clear();
   if (program.wgmma) {
     w.last_group.assign(program.units, 0);

@@ -1,4 +1,4 @@
-#include <charconv>
+#include <tuple>
 
 #include "native/emulator/control.h"
 #include "native/emulator/execute.h"
@@ -30,6 +30,31 @@ void compute(Warp& w, const Instruction& i, const WgmmaOp& op) {
   for (size_t n = 0; op.a_registers && n < 4; n++) a[n] = in<Lanes>(w, refs[2 * count + n]);
   const SharedReader shared{w.block->shared, w.block->shared_bytes, w.block->proxies ? &*w.block->proxies : nullptr};
   wgmma_quarter(op, static_cast<int>(w.number % 4), d, a, shared);
+}
+
+/** The warps of a warpgroup must issue the same products. */
+void compare_with_others(const Warp& w, const WgmmaOp& op, uint64_t number) {
+  const auto fields = [](const WgmmaOp& o) {
+    return std::tuple(o.n, o.a_registers, o.a_transposed, o.b_transposed, o.negate_a, o.negate_b, o.accumulate, o.a,
+                      o.b);
+  };
+  for (uint32_t n = w.number / 4 * 4; n < w.number / 4 * 4 + 4; n++) {
+    for (const PendingProduct& p : w.block->warps[n].products) {
+      if (p.number != number || fields(p.op) == fields(op)) continue;
+      fault("the same wgmma has other operands in warp ", n, ": descriptors 0x", std::hex, p.op.a, " and 0x", p.op.b,
+            " there, 0x", op.a, " and 0x", op.b, " here");
+    }
+  }
+}
+
+/** Ends the warp's products up to a group. */
+void complete(Warp& w, uint64_t group) {
+  for (PendingProduct& p : w.products) {
+    if (p.group > group || p.complete) continue;
+    if (!p.computed) compute(w, *p.instruction, p.op);
+    if (w.block->proxies) release_wgmma(p.op, static_cast<int>(w.number % 4), *w.block->proxies);
+    p.computed = p.complete = true;
+  }
 }
 
 void play_fence(Warp& w, const Instruction&, uint32_t mask) {
@@ -119,9 +144,11 @@ void play_wgmma(Warp& w, const Instruction& i, uint32_t mask) {
     w.last_group[r] = w.groups_committed + 1;
   }
   w.newest_product = w.groups_committed + 1;
+  compare_with_others(w, op, w.products_issued);
   if (w.block->proxies) hold_wgmma(op, static_cast<int>(w.number % 4), *w.block->proxies);
-  if (!w.launch->schedule.products_at_wait) compute(w, i, op);
-  w.products.push_back({op, &i, w.groups_committed + 1});
+  const bool at_once = !w.launch->schedule.products_at_wait;
+  if (at_once) compute(w, i, op);
+  w.products.push_back({op, &i, w.groups_committed + 1, w.products_issued++, at_once, false});
 }
 
 void play_wgmma_wait(Warp& w, const Instruction& i, uint32_t mask) {
@@ -129,17 +156,21 @@ void play_wgmma_wait(Warp& w, const Instruction& i, uint32_t mask) {
   const auto keep = static_cast<uint64_t>(i.immediate);
   if (i.immediate == 0 && w.newest_product > w.groups_committed)
     fault("waits for products of which some are not committed");
-  if (w.groups_committed > keep) w.groups_done = std::max(w.groups_done, w.groups_committed - keep);
-  size_t kept = 0;
-  for (const PendingProduct& p : w.products) {
-    if (p.group > w.groups_done) {
-      w.products[kept++] = p;
-      continue;
-    }
-    if (w.launch->schedule.products_at_wait) compute(w, *p.instruction, p.op);
-    if (w.block->proxies) release_wgmma(p.op, static_cast<int>(w.number % 4), *w.block->proxies);
+  const uint64_t done = w.groups_committed > keep ? w.groups_committed - keep : 0;
+  if (w.products.empty() || w.products[0].group > done) {
+    w.groups_done = std::max(w.groups_done, done);
+    return;
   }
-  w.products.resize(kept, PendingProduct{});
+  if (!w.warpgroup_committed(done)) {
+    Wait wait;
+    wait.kind = Wait::Kind::Products;
+    wait.generation = done;
+    return w.wait_and_repeat(wait);
+  }
+  for (uint32_t n = w.number / 4 * 4; n < w.number / 4 * 4 + 4; n++) complete(w.block->warps[n], done);
+  w.groups_done = done;
+  std::erase_if(w.products, [&](const PendingProduct& p) { return p.group <= done; });
+  w.launch->progress++;
 }
 
 /** For instructions with registers that some wgmma has too. */

@@ -40,6 +40,9 @@ std::string what_for(const Warp& w, const Group& g) {
     case Wait::Kind::ClusterBarrier:
       out << "wait for the cluster's barrier";
       break;
+    case Wait::Kind::Products:
+      out << "wait for the other warps of the warpgroup to commit wgmma group " << wait.generation - 1;
+      break;
     case Wait::Kind::Registers:
       out << "wait for " << wait.registers << " registers; the block's pool has " << w.block->free_registers;
       break;

@@ -38,6 +38,14 @@ bool Warp::ready() {
   return false;
 }
 
+bool Warp::warpgroup_committed(uint64_t groups) const {
+  const uint32_t first = number / 4 * 4;
+  for (uint32_t n = first; n < first + 4; n++) {
+    if (block->warps[n].groups_committed < groups) return false;
+  }
+  return true;
+}
+
 bool Warp::over(Group& g) {
   const Wait& wait = g.wait;
   bool is_over = true;
@@ -58,6 +66,9 @@ bool Warp::over(Group& g) {
       break;
     case Wait::Kind::Registers:
       is_over = block->free_registers >= wait.registers;
+      break;
+    case Wait::Kind::Products:
+      is_over = warpgroup_committed(wait.generation);
       break;
   }
   if (is_over) g.wait = {};

@@ -23,11 +23,11 @@ struct Launch;
 
 /** What some lanes of a warp wait for. */
 struct Wait {
-  enum class Kind : uint8_t { Nothing, Lanes, Barrier, Mbarrier, ClusterBarrier, Registers };
+  enum class Kind : uint8_t { Nothing, Lanes, Barrier, Mbarrier, ClusterBarrier, Registers, Products };
   Kind kind = Kind::Nothing;
   uint32_t lanes = 0;       // Lanes: those that must come to this instruction
   uint32_t barrier = 0;     // Barrier: its number
-  uint64_t generation = 0;  // Barrier, ClusterBarrier: the one that must be over
+  uint64_t generation = 0;  // Barrier, ClusterBarrier: the one that must be over; Products: the group
   const std::byte* mbarrier = nullptr;
   uint32_t parity = 0;
   uint32_t registers = 0;  // of a thread
@@ -40,11 +40,12 @@ struct Group {
   Wait wait;
 };
 
-/** A wgmma that computes when it is waited for. */
+/** A wgmma that its warp has not waited for. */
 struct PendingProduct {
   WgmmaOp op{};
   const Instruction* instruction = nullptr;
-  uint64_t group = 0;
+  uint64_t group = 0, number = 0;  // of the warp's groups, of its products
+  bool computed = false, complete = false;
 };
 
 class Warp {
@@ -68,6 +69,7 @@ class Warp {
   std::vector<uint64_t> last_group;  // the group of the last product on it
   std::vector<uint64_t> touched;     // the count of fences when an ordinary instruction last touched it, plus 1
   std::vector<PendingProduct> products;
+  uint64_t products_issued = 0;
   uint32_t registers = 0;        // a thread's, by setmaxnreg
   uint64_t cluster_arrival = 0;  // the phase it arrived for, plus 1
   bool cluster_must_wait = false;
@@ -77,6 +79,8 @@ class Warp {
 
   /** Plays until the budget is used or no group can run. Returns the number of instructions. */
   uint64_t run(int64_t quantum);
+  /** Whether all four warps of the warpgroup have committed that many groups. */
+  bool warpgroup_committed(uint64_t groups) const;
   /** Whether some group can run. */
   bool ready();
 
