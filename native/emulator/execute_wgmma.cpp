@@ -32,9 +32,6 @@ void compute(Warp& w, const Instruction& i, const WgmmaOp& op) {
   wgmma_quarter(op, static_cast<int>(w.number % 4), d, a, shared);
 }
 
-/** One of the group's warps marks what the product reads, until it has waited. */
-bool marks(const Warp& w) { return w.number % 4 == 0 && w.block->proxies; }
-
 void play_fence(Warp& w, const Instruction&, uint32_t mask) {
   if (w.together(mask, ~0u)) w.fences++;
 }
@@ -122,7 +119,7 @@ void play_wgmma(Warp& w, const Instruction& i, uint32_t mask) {
     w.last_group[r] = w.groups_committed + 1;
   }
   w.newest_product = w.groups_committed + 1;
-  if (marks(w)) hold_wgmma(op, *w.block->proxies);
+  if (w.block->proxies) hold_wgmma(op, static_cast<int>(w.number % 4), *w.block->proxies);
   if (!w.launch->schedule.products_at_wait) compute(w, i, op);
   w.products.push_back({op, &i, w.groups_committed + 1});
 }
@@ -140,7 +137,7 @@ void play_wgmma_wait(Warp& w, const Instruction& i, uint32_t mask) {
       continue;
     }
     if (w.launch->schedule.products_at_wait) compute(w, *p.instruction, p.op);
-    if (marks(w)) release_wgmma(p.op, *w.block->proxies);
+    if (w.block->proxies) release_wgmma(p.op, static_cast<int>(w.number % 4), *w.block->proxies);
   }
   w.products.resize(kept, PendingProduct{});
 }
