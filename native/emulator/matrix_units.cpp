@@ -165,29 +165,22 @@ void wgmma_quarter(const WgmmaOp& op, int warp_in_group, Lanes* const* d, const 
   for (int g = 0; g < op.n / 8; g++) multiply(d + 4 * g, left, right.columns[g], op.accumulate ? d + 4 * g : nullptr);
 }
 
-namespace {
-
-/** Calls f(offset, what) for each 16 bytes that a warp's quarter reads: its own rows of A, all of B. */
-template <class F>
-void each_operand_piece(const WgmmaOp& op, int warp_in_group, F&& f) {
+void hold_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies) {
   check_op(op);
   if (!op.a_registers)
     WgmmaOperand(op.a, op.a_transposed, 64, "wgmma's A")
-        .each_piece(16 * (warp_in_group % 4), 16, [&](uint32_t offset, int, int) { f(offset, "wgmma's A"); });
+        .each_piece(16 * (warp_in_group % 4), 16,
+                    [&](uint32_t offset, int, int) { proxies.begin_async_read(offset, 16, "wgmma's A"); });
   WgmmaOperand(op.b, op.b_transposed, op.n, "wgmma's B").each_piece(0, op.n, [&](uint32_t offset, int, int) {
-    f(offset, "wgmma's B");
+    proxies.begin_async_read(offset, 16, "wgmma's B");
   });
 }
 
-}  // namespace
-
-void hold_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies) {
-  each_operand_piece(op, warp_in_group,
-                     [&](uint32_t offset, const char* what) { proxies.begin_async_read(offset, 16, what); });
-}
-
 void release_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies) {
-  each_operand_piece(op, warp_in_group, [&](uint32_t offset, const char*) { proxies.end_async_read(offset, 16); });
+  const auto end = [&](uint32_t offset, int, int) { proxies.end_async_read(offset, 16); };
+  if (!op.a_registers)
+    WgmmaOperand(op.a, op.a_transposed, 64, "wgmma's A").each_piece(16 * (warp_in_group % 4), 16, end);
+  WgmmaOperand(op.b, op.b_transposed, op.n, "wgmma's B").each_piece(0, op.n, end);
 }
 
 }  // namespace thalweg::emulator
