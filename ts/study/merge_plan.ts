@@ -5,6 +5,7 @@ import type { RunConfig } from "../config/schema.ts";
 import { type MergeSpec, mergeSchema } from "../config/study_schema.ts";
 import { stepsOf } from "../schedule/units.ts";
 import { mergeWeights, type Weighing } from "../train/merge_weights.ts";
+import type { StudyPlan } from "./plan.ts";
 
 /** Checkpoints whose mean is delivered, and how they are weighed. */
 export interface Merging {
@@ -71,4 +72,10 @@ export function plannedMerge(
   const { validation } = config.data;
   const id = canonicalHash({ sources, weighing, sequences, skip, validation }).slice(0, 16);
   return { id, sources, weighing };
+}
+
+/** Every merge of a study once. */
+export function mergesOf(plan: Pick<StudyPlan, "runs">): PlannedMerge[] {
+  const all = plan.runs.flatMap((run) => run.deliverables.flatMap(({ merge }) => (merge ? [merge] : [])));
+  return [...new Map(all.map((merge) => [merge.id, merge])).values()];
 }
