@@ -5,7 +5,6 @@ import type { RunConfig } from "../config/schema.ts";
 import { type MergeSpec, mergeSchema } from "../config/study_schema.ts";
 import { stepsOf } from "../schedule/units.ts";
 import { mergeWeights, type Weighing } from "../train/merge_weights.ts";
-import type { StudyPlan } from "./plan.ts";
 
 /** Checkpoints whose mean is delivered, and how they are weighed. */
 export interface Merging {
@@ -75,7 +74,9 @@ export function plannedMerge(
 }
 
 /** Every merge of a study once. */
-export function mergesOf(plan: Pick<StudyPlan, "runs">): PlannedMerge[] {
+export function mergesOf(plan: {
+  readonly runs: readonly { readonly deliverables: readonly { readonly merge?: PlannedMerge }[] }[];
+}): PlannedMerge[] {
   const all = plan.runs.flatMap((run) => run.deliverables.flatMap(({ merge }) => (merge ? [merge] : [])));
   return [...new Map(all.map((merge) => [merge.id, merge])).values()];
 }
