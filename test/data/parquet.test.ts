@@ -16,7 +16,7 @@ const packed = optionalPackagesInstalled() ? test : test.skip;
 
 async function read(file: string): Promise<Document[]> {
   const found: Document[] = [];
-  const options = { maxBadShare: 1, decoderPatience: 5, deduplicate: false };
+  const options = { maxBadShare: 1, decoderPatience: 60, deduplicate: false };
   for await (const document of readDocuments(await listFiles([file]), options)) found.push(document);
   return found;
 }
