@@ -18,7 +18,7 @@ export interface LoadedStudy {
 
 /**
  * Reads a study file. Fields of a file replace those of the file it extends, mapping by mapping; `a.b=1` overrides come
- * last. null takes back a field, a schedule or an axis of the file extended. @throws BAD_CONFIG with file and line, BAD_OPTION for an override that cannot be read.
+ * last. null takes back a field, a schedule, an axis or a part of `prepare` of the file extended. @throws BAD_CONFIG with file and line, BAD_OPTION for an override that cannot be read.
  */
 export async function loadStudy(file: string, overrides: readonly string[] = []): Promise<LoadedStudy> {
   const merged = new Merged();
@@ -31,11 +31,11 @@ export async function loadStudy(file: string, overrides: readonly string[] = [])
   return { file, spec: parsed.data, locate };
 }
 
-/** Without fields, schedules and axes that are null. */
+/** Without fields, schedules, axes and parts of the preparation that are null. */
 function withoutNulls(data: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const said = (mapping: object) => Object.fromEntries(Object.entries(mapping).filter(([, value]) => value !== null));
   const all: Record<string, unknown> = said(data);
-  for (const key of ["schedules", "axes"]) if (isMapping(all[key])) all[key] = said(all[key]);
+  for (const key of ["schedules", "axes", "prepare"]) if (isMapping(all[key])) all[key] = said(all[key]);
   return all;
 }
 

@@ -1,5 +1,7 @@
 // The suite's results as a page to read: what agreed, what failed, rates beside PyTorch's.
 
+import { studySection } from "./study.mjs";
+
 const table = (head, rows) => {
   const line = (cells) => `| ${cells.join(" | ")} |`;
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
@@ -133,7 +135,7 @@ function profiles(parts) {
   });
 }
 
-/** The page for { device, commit, ptxHash, parts: { conformance, kernels, parity, bench, peer } }; parts may be absent. */
+/** The page for { device, commit, ptxHash, parts: { conformance, kernels, parity, bench, peer, study } }; parts may be absent. */
 export function suiteTable(suite) {
   const { device, parts } = suite;
   const peer = parts.peer?.results && Object.values(parts.peer.results).find((r) => r.about)?.about;
@@ -151,5 +153,6 @@ export function suiteTable(suite) {
       measured,
       [trainingSteps(parts), ...profiles(parts), memory(parts), matmul(parts), attention(parts)].join("\n\n"),
     );
+  if (parts.study) section("Study", parts.study, studySection(parts.study));
   return `${sections.join("\n\n")}\n`;
 }
