@@ -60,28 +60,26 @@ test("peaks and seeds are trained, reported, and on another machine gone on with
   t.deepEqual(JSON.parse(readFileSync(join(second.out, "study/facts.json"), "utf8")), results);
 });
 
-/** A command line that takes as long as it is let, once; then it is done at once. */
-function slowOnce(): readonly string[] {
+/** A command line that takes as long as it is let, until there is a file studies/again; then it is done at once. */
+function slow(): readonly string[] {
   const script = join(folder, "slow.mjs");
-  writeFileSync(
-    script,
-    `import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-mkdirSync("studies/facts", { recursive: true });
-if (existsSync("studies/again")) process.exit(0);
-writeFileSync("studies/again", "");
-process.on("SIGTERM", () => process.exit(75));
-setTimeout(() => process.exit(9), 120_000);`,
-  );
+  const lines = [
+    'import { existsSync } from "node:fs";',
+    'process.on("SIGTERM", () => process.exit(75));',
+    'if (!existsSync("studies/again")) await new Promise((done) => setTimeout(done, 120_000));',
+  ];
+  writeFileSync(script, lines.join("\n"));
   return [process.execPath, script];
 }
 
 test("near the end of the budget a study is told to save, is left for another call, and nothing is begun after it", async (t) => {
-  const command = slowOnce();
+  const command = slow();
   const work = join(folder, "slow");
-  // 11 seconds: the first job takes what there is but the seconds for closing, and the second would need ten.
+  // The first job takes what there is but the seconds for closing, and the second would need ten.
   const first = await play(work, { name: "slow-results", seconds: 11, command });
   t.like(first.record, { ok: true, complete: false, left: ["facts: peaks", "facts: seeds"] });
   t.regex(studySection(first.record), /facts: peaks: not finished/);
+  writeFileSync(join(work, "studies/again"), "");
   const second = await play(work, { name: "slow-results", command });
   t.like(second.record, { ok: true, complete: true, left: [] });
 });
