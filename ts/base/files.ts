@@ -43,6 +43,8 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
+    const failed = error as NodeJS.ErrnoException;
+    if (failed.path === temporary) failed.path = path; // the name that people know
     throw error;
   }
   await syncPath(dirname(path));

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
+import { fileReason } from "../base/errors.ts";
 import { ConfigError, type ConfigPath } from "../config/errors.ts";
 import { configError } from "../config/issues.ts";
 import { isMapping, type Layer, parseLayer, parseOverride } from "../config/layer.ts";
@@ -44,11 +45,7 @@ async function layersOf(file: string, above: readonly string[]): Promise<Layer[]
   const full = resolve(file);
   if (above.includes(full)) throw new ConfigError(["extends"], "extends makes a circle.", file);
   const text = await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
-    throw new ConfigError(
-      [],
-      `cannot read the study: ${cause.code === "ENOENT" ? "there is no such file" : cause}.`,
-      file,
-    );
+    throw new ConfigError([], `cannot read the study: ${fileReason(cause) ?? cause}.`, file);
   });
   const { data, origins } = parseLayer(text, file);
   const { extends: parent, ...own } = data;

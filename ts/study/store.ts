@@ -46,7 +46,7 @@ export class StudyStore {
         `${this.folder} ${found}. Name a folder that \`thalweg study run\` wrote (studies/NAME unless --out said otherwise).`,
       );
     });
-    const plan = JSON.parse(text) as StudyPlan;
+    const plan = parsePlan(text, file);
     if (plan.version === PLAN_VERSION) return plan;
     throw new ThalwegError("BAD_INPUT", `${file} is of version ${plan.version}, expected ${PLAN_VERSION}.`);
   }
@@ -141,4 +141,14 @@ export function weightsNeeded(plan: StudyPlan, store: StudyStore): Set<string> {
     if (needed.has(segment.id) || !store.isMeasured(segment)) needed.add(segment.parent);
   }
   return needed;
+}
+
+function parsePlan(text: string, file: string): StudyPlan {
+  try {
+    return JSON.parse(text) as StudyPlan;
+  } catch (cause) {
+    throw new ThalwegError("CORRUPT_DATA", `${file} is not JSON: run the study again, which writes it anew.`, {
+      cause,
+    });
+  }
 }
