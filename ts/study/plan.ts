@@ -176,7 +176,7 @@ function idleComparisons({ compare }: StudySpec, runs: readonly StudyRun[]): str
     const known = new Set(runs.filter((run) => !run.control).map(side));
     if (known.has(baseline)) return [];
     const found = [...known].filter((name) => name !== undefined).join(", ");
-    const what = found === "" ? "the study has no axis of that name" : `its ${of} is ${found}`;
+    const what = found === "" ? "the study has no axis of that name" : `of its ${of} there is ${found}`;
     return [`compare[${i}] compares nothing with ${of} ${baseline}: ${what}`];
   });
 }
