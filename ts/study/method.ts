@@ -30,7 +30,13 @@ function peaks({ spec }: StudyPlan, tuned: TunedFile | null): MethodFinding {
       ok: false,
       text: `The best peak of ${edge.map(([key]) => key).join(", ")} lies at the edge of what was tried.`,
     };
-  return { ok: true, text: "Each schedule has its own tuned peak, an interior optimum of a grid." };
+  const taken = arms.flatMap(([name, arm]) => {
+    const other = /^tuned:(.+)/.exec(String(arm.lr.peak))?.[1];
+    return other === undefined ? [] : [`${name} takes that of ${other}`];
+  });
+  return taken.length > 0
+    ? { ok: true, text: `Peaks are tuned, interior optima of a grid; ${taken.join(", ")}.` }
+    : { ok: true, text: "Each schedule has its own tuned peak, an interior optimum of a grid." };
 }
 
 /** Seeds count when all their losses are there; before anything is trained, those of the plan. */

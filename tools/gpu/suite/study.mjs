@@ -13,9 +13,9 @@ const arms = [
 ];
 
 /** Seconds kept of the budget for saving, the report and the archive. */
-const wholeClosing = 25;
+const wholeClosing = 15;
 /** After SIGTERM: one checkpoint of 235 MB. */
-const saving = 15;
+const saving = 10;
 
 /** A model and budgets that the SIMT machine and a test play in seconds: one seed to tune, two peaks, two seeds. */
 const tinyOverrides = [
@@ -102,17 +102,16 @@ function runFor(place, work, args, { seconds, say }) {
   );
   const end = setTimeout(() => child.kill("SIGKILL"), Math.max(0, seconds + saving) * 1000);
   return new Promise((done) => {
-    child.on("error", (error) => done({ status: error.code, out, err: error.message, stopped }));
-    child.on("close", (code, signal) => {
+    const finish = (result) => {
       clearTimeout(stop);
       clearTimeout(end);
-      done({
-        status: code ?? signal,
-        out,
-        err,
-        stopped,
-        command: commandLine(place.root, command, [...first, ...args]),
-      });
+      done(result);
+    };
+    child.on("error", (error) => finish({ status: error.code, out, err: error.message, stopped, command }));
+    child.on("close", (code, signal) => {
+      // Where things lie on this machine is not a result's to tell.
+      const said = commandLine(place.root, command, [...first, ...args]).replaceAll(`${place.root}/`, "");
+      finish({ status: code ?? signal, out, err, stopped, command: said });
     });
   });
 }
@@ -228,9 +227,8 @@ export function studyJobs(place, { out, work, text, subject, say }) {
         const summary = await report(here, work, arm, folder, () => undefined);
         const unfinished = r.status === savedRunAgain || (r.stopped && r.status !== 0);
         const progress = summary === null ? {} : { progress: progressOf(study), summary };
-        const command = r.command ?? "";
-        if (r.status === 0 || unfinished) return { ok: true, unfinished, command, ...progress };
-        return { ok: false, command, ...progress, error: failureOf(r) };
+        const found = { unfinished, command: r.command, ...progress };
+        return r.status === 0 || unfinished ? { ok: true, ...found } : { ok: false, ...found, error: failureOf(r) };
       },
     })),
   );
