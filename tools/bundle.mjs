@@ -1,5 +1,5 @@
 // `npm run bundle`: packs what a GPU machine needs that has nothing but a driver into one tarball of at most 45 MB.
-//   node tools/bundle.mjs [--from out/cuda] [--out out/bundle] [--level 9] [--node FILE]
+//   node tools/bundle.mjs [--from out/cuda] [--out out/bundle] [--level 9] [--node FILE] [--text-bytes 12000000]
 // The tarball holds run.sh, manifest.json and payload.deb. The payload is a Debian archive because bare Debian and Ubuntu
 // images have dpkg-deb but no xz, and gzip alone would not fit; run.sh takes whichever of xz, dpkg-deb, python3 is there.
 // --from out/native packs the build for the SIMT machine, to try the whole path without a GPU.
@@ -94,6 +94,13 @@ function copyProgram(from, to) {
   if (isElf(to)) run("strip", [to]);
 }
 
+/** Text of the installed packages as token shards, for the study of the suite: where it runs these packages are not. */
+function prepareText(folder, bytes) {
+  const cli = join(root, "dist/cli/main.js");
+  const sizes = ["--max-bytes", bytes, "--validation", "0.1"];
+  run(process.execPath, [cli, "data", "prepare", "packages:node_modules", "--out", folder, ...sizes], { cwd: root });
+}
+
 /** Lays out the payload as a checkout has it, so that every tool finds its files in both. */
 function stage(folder, o) {
   const from = resolve(root, o.from);
@@ -109,12 +116,14 @@ function stage(folder, o) {
     "dist",
     "package.json",
     "LICENSE",
+    "configs",
     "native/cuda/ptx",
     "tools/gpu",
     "tools/bench",
     ...runtimePackages(),
   ])
     cpSync(join(root, name), join(folder, name), { recursive: true, dereference: true, filter: plain });
+  if (Number(o["text-bytes"]) > 0) prepareText(join(folder, "data/packages"), o["text-bytes"]);
   copyProgram(resolve(o.node), join(folder, "bin/node"));
   const source = describeSource(root);
   writeFileSync(
@@ -196,6 +205,7 @@ function main() {
       out: { type: "string", default: "out/bundle" },
       level: { type: "string", default: "9" },
       node: { type: "string", default: process.execPath },
+      "text-bytes": { type: "string", default: "12000000" },
     },
   });
   const scratch = mkdtempSync(join(tmpdir(), "thalweg-bundle-"));

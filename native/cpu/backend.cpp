@@ -73,10 +73,8 @@ class CpuModule final : public engine::DeviceModule {
     try {
       grow(scratch_, scratch, "activations");
       grow(workspace_, workspace, "the workspace of kernels");
-    } catch (const Error&) {  // what was attached before stays playable
-      if (scratch_.bytes() < old_scratch) grow(scratch_, old_scratch, "activations");
-      if (workspace_.bytes() < old_workspace) grow(workspace_, old_workspace, "the workspace of kernels");
-      for (auto& bound : bound_) rebind(bound);
+    } catch (const Error&) {
+      go_back(old_scratch, old_workspace);
       throw;
     }
     for (auto& program : programs) bound_.push_back({std::move(program), {}});
@@ -130,6 +128,18 @@ class CpuModule final : public engine::DeviceModule {
     if (bytes <= arena.bytes()) return;
     arena = Arena();  // nothing in it outlives a play: free first, so the peak is the larger of the two
     arena = Arena(bytes, purpose);
+  }
+
+  /** After an attach that failed: what was attached before stays playable, or, should the memory that it had be taken
+   * by another process meanwhile, nothing is. */
+  void go_back(uint64_t scratch, uint64_t workspace) {
+    try {
+      grow(scratch_, scratch, "activations");
+      grow(workspace_, workspace, "the workspace of kernels");
+      for (auto& bound : bound_) rebind(bound);
+    } catch (const Error&) {
+      bound_.clear();
+    }
   }
 
   void rebind(Bound& bound) {

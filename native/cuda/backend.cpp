@@ -79,23 +79,21 @@ class CudaModule final : public engine::DeviceModule {
       if (!normed) normed = normed_tensor(program);
     }
     stream_.synchronize();
-    copies_.add(weights);
-    const uint64_t old_scratch = scratch_.bytes(), old_workspace = workspace_.bytes();
+    const Extent before{copies_.size(), scratch_.bytes(), workspace_.bytes(), bound_.size()};
     try {
+      copies_.add(weights);
       grow(scratch_, scratch, "activations");
       grow(workspace_, workspace, "the workspace of kernels");
       if (normed) squares_.cover(*normed, persistent_.data());
-    } catch (const Error&) {  // what was attached before stays playable
-      if (scratch_.bytes() < old_scratch) grow(scratch_, old_scratch, "activations");
-      if (workspace_.bytes() < old_workspace) grow(workspace_, old_workspace, "the workspace of kernels");
-      rebind();
+      for (auto& program : programs) {
+        auto rules = index_rules(program);
+        bound_.push_back({std::move(program), std::move(rules), {}, {}, {}});
+      }
+      rebind();  // scratch, workspace and copies may have moved, and what commands write may now be asked for its norm
+    } catch (...) {
+      go_back(before);
       throw;
     }
-    for (auto& program : programs) {
-      auto rules = index_rules(program);
-      bound_.push_back({std::move(program), std::move(rules), {}, {}, {}});
-    }
-    rebind();  // scratch, workspace and copies may have moved, and what commands write may now be asked for its norm
   }
 
   engine::PlayReport play(const std::vector<engine::PlayEntry>& entries, bool profile, const Cancel& cancel) override {
@@ -151,6 +149,27 @@ class CudaModule final : public engine::DeviceModule {
     BoundProgram commands;
     std::unique_ptr<Graph> graphs[2];  // without squares and with, recorded at their first play
   };
+
+  /** What an attach may have enlarged. */
+  struct Extent {
+    size_t copies;
+    uint64_t scratch, workspace;
+    size_t programs;
+  };
+
+  /** After an attach that failed: what was attached before stays playable, or, should the memory that it had be taken
+   * by another process meanwhile, nothing is. */
+  void go_back(const Extent& before) {
+    bound_.resize(before.programs);
+    try {
+      copies_.keep(before.copies);
+      grow(scratch_, before.scratch, "activations");
+      grow(workspace_, before.workspace, "the workspace of kernels");
+      rebind();
+    } catch (...) {
+      bound_.clear();
+    }
+  }
 
   uintptr_t base() const { return reinterpret_cast<uintptr_t>(persistent_.data()); }
 

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +17,8 @@ namespace thalweg::cuda {
 namespace {
 
 constexpr int kPoison = 0xFF;  // NaN, so that what a kernel forgets to write is seen
+
+std::atomic<size_t> memory_taken{0};
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -104,17 +107,28 @@ int device_count(std::string*) { return 1; }
 
 DeviceProperties select_device(int ordinal) {
   if (ordinal != 0) fail("NO_DEVICE", "device simt:", ordinal, " does not exist, there is one");
-  const Target& target = simulated_device().target;
-  return {"SIMT machine on the host", target, size_t{8} << 30, "none"};
+  const SimulatedDevice& device = simulated_device();
+  return {"SIMT machine on the host", device.target, device.memory_bytes, "none"};
 }
 
 DeviceMemory::DeviceMemory(size_t bytes, const char* purpose) : bytes_(bytes) {
   if (bytes == 0) return;
-  data_ = static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
-  if (data_ == nullptr) fail("CUDA_OUT_OF_MEMORY", "no memory for ", purpose, ": ", bytes, " bytes were asked");
+  const size_t whole = simulated_device().memory_bytes, taken = memory_taken;
+  if (taken < whole && bytes <= whole - taken)
+    data_ = static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  if (data_ == nullptr)
+    fail("CUDA_OUT_OF_MEMORY", "no device memory for ", purpose, ": ", bytes, " bytes were asked, ", taken, " of ",
+         whole, " are taken");
+  memory_taken += bytes;
   std::memset(data_, kPoison, bytes);
 }
-DeviceMemory::~DeviceMemory() { std::free(data_); }
+DeviceMemory::~DeviceMemory() {
+  if (data_ == nullptr) return;
+  memory_taken -= bytes_;
+  std::free(data_);
+}
+
+size_t simulated_memory_taken() { return memory_taken; }
 
 PinnedMemory::PinnedMemory(size_t bytes) : data_(static_cast<std::byte*>(std::malloc(bytes))), bytes_(bytes) {}
 PinnedMemory::~PinnedMemory() { std::free(data_); }

@@ -14,22 +14,29 @@ bool overlaps(const WeightTable::Weight& weight, const void* from, size_t bytes)
 }  // namespace
 
 void WeightTable::add(const std::vector<Weight>& weights) {
-  size_t bytes = 0;
-  for (const auto& entry : entries_) bytes = std::max(bytes, entry.offset + copy_bytes(entry.weight.n));
-  const size_t before = entries_.size();
+  size_t bytes = bytes_of_entries();
   for (const auto& weight : weights) {
     if (std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.weight == weight; })) continue;
     entries_.push_back({weight, bytes, true});
     bytes += copy_bytes(weight.n);
   }
-  if (entries_.size() == before) return;
-  try {
-    memory_ = DeviceMemory();  // derived data: free first, so the peak is the larger of the two
-    memory_ = DeviceMemory(bytes, "bf16 copies of the weights");
-  } catch (...) {
-    entries_.clear();
-    throw;
-  }
+  make_room();
+}
+
+void WeightTable::keep(size_t count) {
+  entries_.resize(std::min(count, entries_.size()));
+  make_room();
+}
+
+size_t WeightTable::bytes_of_entries() const {
+  return entries_.empty() ? 0 : entries_.back().offset + copy_bytes(entries_.back().weight.n);
+}
+
+void WeightTable::make_room() {
+  const size_t bytes = bytes_of_entries();
+  if (memory_.bytes() == bytes) return;
+  memory_ = DeviceMemory();  // derived data: free first, so the peak is the larger of the two
+  memory_ = DeviceMemory(bytes, "bf16 copies of the weights");
   for (auto& entry : entries_) entry.stale = true;
 }
 

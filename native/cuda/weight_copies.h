@@ -15,8 +15,12 @@ class WeightTable final : public WeightCopies {
     bool operator==(const Weight& other) const { return master == other.master && n == other.n; }
   };
 
-  /** Makes room for the weights that have none yet; all copies become stale. Errors: CUDA_OUT_OF_MEMORY. */
+  /** Makes room for the weights that have none yet; all copies become stale. Errors: CUDA_OUT_OF_MEMORY: then no copy
+   * has a place until `keep`. */
   void add(const std::vector<Weight>& weights);
+  /** The first `count` weights alone, after an `add` that failed or is taken back. Errors: CUDA_OUT_OF_MEMORY. */
+  void keep(size_t count);
+  size_t size() const { return entries_.size(); }
   void* find(const void* master) const override;
   /** Bytes were written: copies of what they touch are stale. */
   void touch(const void* from, size_t bytes);
@@ -32,8 +36,11 @@ class WeightTable final : public WeightCopies {
     size_t offset;
     bool stale;
   };
+  size_t bytes_of_entries() const;
+  void make_room();
+
   DeviceMemory memory_;
-  std::vector<Entry> entries_;
+  std::vector<Entry> entries_;  // at rising offsets
 };
 
 }  // namespace thalweg::cuda

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import { exitCodeOf } from "../../ts/base/errors.ts";
-import { acquireLock, type LockHolder } from "../../ts/base/lock.ts";
+import { acquireLock, type LockHolder, lockHolder } from "../../ts/base/lock.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "thalweg-lock-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
@@ -43,6 +43,7 @@ test("the lock of a killed process is taken over at once, also before its parent
   go();
   await says(/held/);
   await t.throwsAsync(() => acquireLock(path, { purpose: "test" }), { code: "LOCKED" });
+  t.is((await lockHolder(path))?.pid, killed.pid);
   killed.kill("SIGKILL");
   // No turn of the event loop in between: the process is a zombie, or still ending.
   for (let lock = null; lock === null; ) {
@@ -56,12 +57,32 @@ test("the lock of a killed process is taken over at once, also before its parent
   );
 });
 
+test("a holder finds out that its lock was removed or taken over, and leaves the other's alone", async (t) => {
+  const path = join(folder, "lost.lock");
+  const lock = await acquireLock(path, { purpose: "test", subject: "the place" });
+  await t.notThrowsAsync(() => lock.check());
+  const mine = readFileSync(path, "utf8");
+  rmSync(path);
+  await t.throwsAsync(() => lock.check(), { code: "LOCKED", message: /^the place is no longer .* was removed/ });
+  const other = await acquireLock(path, { purpose: "another" });
+  await t.throwsAsync(() => lock.check(), { code: "LOCKED", message: /is held by process \d+ on .*"another"/ });
+  await lock.release();
+  t.not(readFileSync(path, "utf8"), mine);
+  await t.notThrowsAsync(() => other.check());
+  await other.release();
+  t.is(await lockHolder(path), null);
+});
+
 test("a reused pid is not taken for the holder", async (t) => {
   const path = join(folder, "reused.lock");
   const lock = await acquireLock(path, { purpose: "test" });
   const mine = holderOf(path);
   await lock.release();
   if (mine.started === null) return t.pass("no /proc here: the start of a process is not known");
+  writeFileSync(path, JSON.stringify({ ...mine, started: String(Number(mine.started) - 1) }));
+  t.is(await lockHolder(path), null, "its file is there, its holder is not");
+  writeFileSync(path, JSON.stringify({ ...mine, place: "another boot", started: "1" }));
+  t.is((await lockHolder(path))?.token, mine.token, "elsewhere nobody can tell at once");
   writeFileSync(path, JSON.stringify({ ...mine, started: String(Number(mine.started) - 1) }));
   const again = await acquireLock(path, { purpose: "test" });
   t.not(holderOf(path).token, mine.token);

@@ -39,6 +39,23 @@ test("an unknown command is answered with the nearest name and exit 2", (t) => {
   t.regex(err, /train/);
 });
 
+test("an option that is no number, a command cut short and a file that cannot be written are told apart, each with exit 2", (t) => {
+  const asked = [
+    [["generate", "runs/x", "--top-k", "many"], /^error: --top-k is not a number\.$/m],
+    [["train"], /^error: 0 arguments given, 1 or more expected: the command's --help names them\.$/m],
+    [
+      ["schedule", "export", "configs/quickstart.yaml", "--out", join(folder, "nowhere", "lr.py")],
+      /^error: cannot open .*nowhere\/lr\.py: there is no such file or folder \(ENOENT\)\.$/m,
+    ],
+  ] as const;
+  for (const [args, message] of asked) {
+    const { code, err } = thalweg(...args);
+    t.is(code, 2);
+    t.regex(err, message);
+    t.notRegex(err, /\n {4}at /, "no stack");
+  }
+});
+
 test("data prepare - reads standard input", (t) => {
   const text = ["one", "two", "three"].map((word) => `${JSON.stringify({ text: word })}\n`).join("");
   const output = join(folder, "stdin");

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { makeStudyPlace, schedules } from "../study/support/studies.ts";
@@ -35,6 +35,10 @@ test("a folder that holds no study, and a study without tuning, are answered wit
   const status = thalweg("study", "status", place.folder);
   t.is(status.code, 2);
   t.regex(status.err, /holds no study/);
+  writeFileSync(join(place.folder, "plan.json"), "{");
+  const torn = thalweg("study", "status", place.folder);
+  t.is(torn.code, 5);
+  t.regex(torn.err, /^error: .*plan\.json is not JSON: run the study again.*\n$/);
   const tuned = thalweg("tune", file, "--out", join(place.folder, "none"));
   t.is(tuned.code, 2);
   t.regex(tuned.err, /tuning/);

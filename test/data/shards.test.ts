@@ -4,7 +4,7 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import fc from "fast-check";
 import { ThalwegError } from "../../ts/base/errors.ts";
-import { openDataset } from "../../ts/data/dataset.ts";
+import { datasetsIn, openDataset } from "../../ts/data/dataset.ts";
 import { headerBytes, layoutOf, sha256 } from "../../ts/data/shard_format.ts";
 import { type DatasetManifest, manifestChecksum } from "../../ts/data/shards.ts";
 import { counting, makeDataset, namedTokenizer, temporaryFolder, writeDataset } from "./support.ts";
@@ -182,5 +182,15 @@ test("dataset.json torn, flipped, edited or foreign is refused; a folder without
   writeFileSync(path, JSON.stringify({ ...body, checksum: manifestChecksum(body) }));
   await refused(t, folder, "dataset.json", /version 1; this build reads version 2.*data prepare/);
   rmSync(path);
-  await t.throwsAsync(openDataset(folder), { code: "BAD_INPUT", message: /data prepare/ });
+  await t.throwsAsync(openDataset(folder), {
+    code: "BAD_INPUT",
+    message: /dataset\.json: there is no such.*data prepare/,
+  });
+  const nowhere = join(folder, "nowhere");
+  await t.throwsAsync(openDataset(nowhere), { code: "BAD_INPUT", message: /nowhere.*no such folder.*--out .*nowhere/ });
+  await mkdir(join(folder, "train"));
+  await writeDataset(join(folder, "train"), [[1, 2]]);
+  t.deepEqual(datasetsIn(folder), [join(folder, "train")]);
+  t.deepEqual(datasetsIn(join(folder, "train")), [join(folder, "train")]);
+  await t.throwsAsync(openDataset(folder), { code: "BAD_INPUT", message: /it holds .*train; name one/ });
 });

@@ -70,7 +70,7 @@ test(`a study whose runner and workers are killed ${kills} times ends with the r
     while (runner.workers.length < 2 && runner.process.exitCode === null) await sleep(20);
     await sleep(800 + 1500 * uniform());
     const victim = kill % 2 === 0 ? runner.process.pid! : runner.workers[kill % 4 === 1 ? 0 : 1]!;
-    inTheMidst += plan.segments.some((segment) => !disturbed.isDone(segment)) ? 1 : 0;
+    inTheMidst += plan.segments.some((segment) => !disturbed.hasWeights(segment)) ? 1 : 0;
     end(victim);
     // A runner that lost a worker starts another; one that was killed leaves its workers at work. Then the other goes too.
     await sleep(300 * uniform());

@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import type { StudySpecInput } from "../../ts/config/study_schema.ts";
-import { mergesOf } from "../../ts/study/merged.ts";
+import { mergesOf } from "../../ts/study/merge_plan.ts";
 import type { StudyPlan } from "../../ts/study/plan.ts";
 import { collectResults } from "../../ts/study/results.ts";
 import type { StudyStore } from "../../ts/study/store.ts";

@@ -50,6 +50,22 @@ test("the three meanings of compute: the path of the weights, all budgets so far
   t.deepEqual(third("cyclic-cosine"), { path: 4300, cumulative: 4300, alone: 4300 });
 });
 
+test("a comparison with what the study has not is warned of, with what it has", async (t) => {
+  const compare = [
+    { of: "schedule", baseline: "wsd" },
+    { of: "schedule", baseline: "wsd3" },
+    { of: "fraction", baseline: "0.1" },
+  ];
+  const { warnings } = await planOf({ schedules: { wsd: four.wsd, cosine: four.cosine }, compare });
+  t.deepEqual(
+    warnings.filter((message) => message.startsWith("compare")),
+    [
+      "compare[1] compares nothing with schedule wsd3: of its schedule there is wsd, cosine",
+      "compare[2] compares nothing with fraction 0.1: the study has no axis of that name",
+    ],
+  );
+});
+
 test("the time left follows from speeds and what is missing; one unknown speed makes it unknown", async (t) => {
   const plan = await planOf({ schedules: { wsd: four.wsd } });
   const all = (id: string) => plan.segments.filter((s) => s.id === id).reduce((sum, s) => sum + s.to - s.from, 0);

@@ -23,6 +23,7 @@ test("each recipe has the size that runs here and the paper's", (t) => {
 for (const file of [
   ...recipes(folder).map((f) => join(folder, f)),
   ...recipes(join(folder, "paper")).map((f) => join(folder, "paper", f)),
+  ...["facts.yaml", "text.yaml"].map((f) => join(folder, "one-gpu", f)),
 ])
   test(`${file} loads, and its plan fits together`, async (t) => {
     const { spec } = await loadStudy(file);

@@ -61,7 +61,7 @@ const reason = whyNoSlurm();
       const log = join(store.folder, "logs", `slurm-${jobs[array.index]}_${task}.log`);
       let warned = false;
       let busy = Date.now();
-      const finished = () => plan.segments.every((s) => store.isDone(s));
+      const finished = () => plan.segments.every((s) => store.hasWeights(s));
       while (!finished()) {
         if (!warned && existsSync(log) && readFileSync(log, "utf8").includes("step ")) {
           // As Slurm does before the time limit: to the batch script alone.

@@ -58,7 +58,7 @@ test("what is packed runs where it is unpacked, in parts, without xz on the PATH
   if (!existsSync(join(root, "dist/cli/main.js")))
     await run(join(root, "node_modules/.bin/tsc"), ["-p", "tsconfig.build.json"], { cwd: root });
   const { build, node } = standIns();
-  const args = ["--from", build, "--node", node, "--level", "0"];
+  const args = ["--from", build, "--node", node, "--level", "0", "--text-bytes", "5000000"];
   await bundle(...args, "--out", join(folder, "first"));
   await bundle(...args, "--out", join(folder, "second"));
   const packed = ["first", "second"].map((name) => readFileSync(join(folder, name, "thalweg-gpu.tar")));
@@ -80,6 +80,8 @@ test("what is packed runs where it is unpacked, in parts, without xz on the PATH
   const cli = await run(process.execPath, [join(payload, "dist/cli/main.js"), "schedule", "--help"]);
   t.regex(cli.stdout, /export/, "the packages that the command line needs are there");
   t.false(readdirSync(join(payload, "node_modules")).includes("typescript"));
+  for (const part of ["configs/studies/one-gpu/text.yaml", "data/packages/train/dataset.json"])
+    t.true(existsSync(join(payload, part)), `${part}, for the study`);
 });
 
 test("without a build, it says which command to run first", async (t) => {

@@ -173,6 +173,15 @@ test("the page gives shares of copy bandwidth and ratios to PyTorch's best backe
     matmul: { lines: [{ ...product, tflops: 600 }] },
     attention: { lines: [{ ...call, tflops: 300, seconds: 1 }] },
     "train 10m": { batch: 8, length: 256, tokensPerSecond: 900, gflops: 2e5, plannedBytes: 2 ** 31 },
+    "train 10m, sums in any order": {
+      ...{ batch: 8, length: 256, tokensPerSecond: 1200, gflops: 3e5, plannedBytes: 2 ** 31 },
+    },
+    "kernels of 10m": {
+      commands: [
+        ...[{ op: "rope", shapes: "[8,16]", calls: 2, milliseconds: 0.3, predictedMilliseconds: 0.2, share: 0.25 }],
+        ...[{ op: "sum", shapes: "[8]", calls: 1, milliseconds: 0.1, share: 0.05 }],
+      ],
+    },
   };
   const peer = {
     memory: { about: { torch: "2.9" }, lines: [{ group: "memory", name: "copy", elements: 4, gbytesPerSecond: 4100 }] },
@@ -195,6 +204,9 @@ test("the page gives shares of copy bandwidth and ratios to PyTorch's best backe
     /\| cube forward \| 2 x 3 x 4 \| 600 \| 500 \| 1\.20 \|/,
     /flash 200, cudnn 400 \| 0\.75 \|/,
     /\| 10m \| 8 x 256 \| 900 \| 200 \| 2\.0 \| 600 \(4\.0 GiB\) \| 1\.50 \|/,
+    /\| rope \[8,16\] \| 2 \| 0\.300 \| 0\.200 \| 1\.50 \| - \| 25\.0% \|/,
+    /\| sum \[8\] \| 1 \| 0\.100 \| - \| - \| - \| 5\.0% \|/,
+    /\| 10m, sums in any order \| 8 x 256 \| 1200 \| 300 \| 2\.0 \| 600 \(4\.0 GiB\) \| 2\.00 \|/,
     /FAIL ldmatrix: word 3/,
     /gpu_rope_test \| 2 \| 1/,
     /PyTorch 2\.9/,

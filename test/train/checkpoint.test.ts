@@ -169,3 +169,16 @@ test("going on from an older checkpoint sets the later ones aside without deleti
   t.true(moved.every((path) => existsSync(join(path, "manifest.json"))));
   t.is((await newestCheckpoint(directory))!.state.step, 10);
 });
+
+test("what cannot be a checkpoint is a matter of the command line: nothing, a file, a run's directory, whose newest is named", async (t) => {
+  const run = await folder(t);
+  const named = (message: RegExp) => ({ code: "BAD_OPTION", message });
+  await t.throwsAsync(readCheckpoint(join(run, "nowhere")), named(/nowhere does not exist/));
+  await writeFile(join(run, "file"), "");
+  await t.throwsAsync(readCheckpoint(join(run, "file")), named(/file is a file/));
+  await mkdir(join(run, "checkpoints", ".writing-step-00000009-1-a"), { recursive: true });
+  await t.throwsAsync(readCheckpoint(run), named(/is a run directory, which has no checkpoint yet/));
+  await save(join(run, "checkpoints"), 3);
+  await save(join(run, "checkpoints"), 20);
+  await t.throwsAsync(readCheckpoint(run), named(/such as .*checkpoints\/step-00000020\.$/));
+});

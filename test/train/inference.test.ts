@@ -62,6 +62,11 @@ test("generation ends with the model's last position and refuses a prompt beyond
     code: "BAD_OPTION",
     message: /33 tokens, expected 1 to 32/,
   });
+  for (const maxTokens of [-1, 1.5])
+    await t.throwsAsync(() => generateText({ path: last(), prompt: "the", maxTokens, threads: 1 }), {
+      code: "BAD_OPTION",
+      message: /tokens is -?1.*whole number/,
+    });
 });
 
 test("decoding with the cache gives the logits of the whole sequence at each position", async (t) => {

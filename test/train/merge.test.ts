@@ -97,6 +97,7 @@ test("merged weights start a run, but cannot be resumed or forked: they have no 
 });
 
 test("one checkpoint is nothing to merge, and nothing is overwritten", async (t) => {
+  await t.throwsAsync(merge("none", { last: -1 }), { code: "BAD_OPTION", message: /newest -1 checkpoints/ });
   await t.throwsAsync(merge("one", { last: 1 }), { message: /1 checkpoint to merge; expected at least 2/ });
   await merge("twice");
   await t.throwsAsync(merge("twice"), { message: /exists already/ });

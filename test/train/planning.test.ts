@@ -164,6 +164,9 @@ test("the model takes the tokenizer's vocabulary and the batch's length, and ref
   t.like(resolveModel({ preset: "quickstart" }, context), { vocab: 257, maxLength: 64, dim: 64, headDim: 16 });
   t.like(resolveModel({ preset: "quickstart", dim: 96, heads: 2 }, context), { dim: 96, kvHeads: 2, headDim: 48 });
   t.throws(() => resolveModel({ preset: "quickstart", vocab: 256 }, context), { message: /tokenizer has 257 tokens/ });
+  t.throws(() => resolveModel({ preset: "quickstart", dim: 33, heads: 2 }, context), {
+    message: /model\.dim is 33 and model\.heads 2; expected a multiple/,
+  });
 });
 
 const facts = { vocab: 257, epochSequences: 1000, validationSequences: 100 };

@@ -1,8 +1,10 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { exitCodeOf } from "../../ts/base/errors.ts";
+import type { LockHolder } from "../../ts/base/lock.ts";
 import { prepare } from "../../ts/data/prepare.ts";
+import { listCheckpoints } from "../../ts/train/checkpoint_folder.ts";
 import { readCheckpoint } from "../../ts/train/checkpoint_verify.ts";
 import { readMetrics } from "../../ts/train/metrics.ts";
 import type { RunResult } from "../../ts/train/run.ts";
@@ -224,9 +226,42 @@ test("two processes cannot train into one run directory: the second is refused w
   t.is(first.stoppedBy, "end");
   const error = (await second!) as Error;
   t.is(exitCodeOf(error), 2);
-  t.regex(error.message, /run\.lock is held by process \d+ .*"train".*remove the file/s);
+  t.regex(
+    error.message,
+    /^the run directory .*locked is held by process \d+ on .*"train", since .*remove .*run\.lock/s,
+  );
   t.true(sameBits("locked", 42));
   t.false(existsSync(join(workplace, "locked", "run.lock")));
+});
+
+const holderOf = (lock: string) => JSON.parse(readFileSync(lock, "utf8")) as LockHolder;
+
+test("a run whose directory another one has taken over meanwhile stops with exit 2 and writes no other checkpoint", async (t) => {
+  const folder = join(workplace, "overtaken");
+  const lock = join(folder, "run.lock");
+  const sleep = new Int32Array(new SharedArrayBuffer(4));
+  const nothing = stopAt(Number.POSITIVE_INFINITY).reporter!;
+  const reporter = {
+    ...nothing,
+    step: ({ record }: { record: { step: number } }) => {
+      if (record.step < 20) return;
+      // As if this process had stood still for longer than the patience of a process on another host.
+      if (record.step === 20)
+        writeFileSync(lock, JSON.stringify({ ...holderOf(lock), token: "f".repeat(16), host: "far" }));
+      Atomics.wait(sleep, 0, 0, 1100);
+    },
+  };
+  const error = (await trainSmall(workplace, "overtaken", { config: { checkpoints: { every: 2 } }, reporter }).catch(
+    (caught) => caught,
+  )) as Error;
+  t.is(exitCodeOf(error), 2, error.message);
+  t.regex(error.message, /overtaken is no longer locked by this process: .* is held by process \d+ on far/);
+  // The one of step 20 may have been on its way.
+  t.deepEqual(
+    (await listCheckpoints(join(folder, "checkpoints"))).filter(({ step }) => step > 20),
+    [],
+  );
+  t.is(holderOf(lock).host, "far", "the other's lock stays");
 });
 
 test("a run that never began leaves no directory behind", async (t) => {

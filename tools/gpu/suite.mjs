@@ -1,6 +1,7 @@
 // Everything that needs a GPU, in parts, on a machine that has nothing but a driver (and PyTorch, when there is something
 // to compare with). Measurements are on disk as they are made; run again, it goes on with what is left.
 //   node tools/gpu/suite.mjs [--only conformance,kernels,parity,bench,peer] [--budget-seconds N] [--out DIR] [--from BUILD]
+//   node tools/gpu/suite.mjs --only study [--work DIR] [--text DIR] ..: an experiment of many calls, only when asked for
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -8,9 +9,11 @@ import { describeSource } from "./source.mjs";
 import { execute, failureOf, jsonLines } from "./suite/execute.mjs";
 import { benchJobs, conformanceJobs, kernelJobs, parityJobs, peerJobs, peerMissing, placeOf } from "./suite/parts.mjs";
 import { Budget, readJson, runPart, writeJson, writeWhole } from "./suite/results.mjs";
+import { studyJobs, workFolder } from "./suite/study.mjs";
 import { suiteTable } from "./suite/table.mjs";
 
-const parts = ["conformance", "kernels", "parity", "bench", "peer"];
+const checks = ["conformance", "kernels", "parity", "bench", "peer"];
+const parts = [...checks, "study"];
 
 function fail(message) {
   console.error(`error: ${message}`);
@@ -25,9 +28,11 @@ function options() {
         "budget-seconds": { type: "string", default: "3600" },
         out: { type: "string", default: "gpu-results" },
         from: { type: "string" },
+        work: { type: "string" },
+        text: { type: "string" },
       },
     });
-    const only = values.only?.split(",") ?? parts;
+    const only = values.only?.split(",") ?? checks;
     const unknown = only.filter((name) => !parts.includes(name));
     if (unknown.length > 0) fail(`--only ${unknown.join(",")}: the parts are ${parts.join(", ")}`);
     const budget = Number(values["budget-seconds"]);
@@ -76,6 +81,7 @@ async function main() {
     parity: () => parityJobs(place),
     bench: () => benchJobs(place),
     peer: () => peerJobs(place, recordOf("bench")),
+    study: () => studyJobs(place, { ...o, work: workFolder(root, place, o.work), subject, say }),
   };
   for (const part of parts.filter((name) => o.only.includes(name))) {
     const skipped = part === "peer" ? peerMissing(place) : null;

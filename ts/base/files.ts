@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
@@ -44,6 +43,8 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
+    const failed = error as NodeJS.ErrnoException;
+    if (failed.path === temporary) failed.path = path; // the name that people know
     throw error;
   }
   await syncPath(dirname(path));
@@ -55,13 +56,29 @@ export interface FileDigest {
   sha256: string;
 }
 
-/** Size and SHA-256 of a file, read in pieces so that the event loop stays free. */
+const pieceBytes = 1 << 20;
+
+/**
+ * Size and SHA-256 of a file, read in pieces so that the event loop stays free: one piece is read while the one before it
+ * is hashed, into the same two buffers throughout.
+ */
 export async function digestFile(path: string): Promise<FileDigest> {
   const hash = createHash("sha256");
   let bytes = 0;
-  for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 })) {
-    hash.update(piece as Uint8Array);
-    bytes += (piece as Uint8Array).length;
+  const handle = await open(path, "r");
+  try {
+    const read = (into: Buffer) => handle.read(into, 0, into.length, null);
+    let [piece, next] = [Buffer.allocUnsafeSlow(pieceBytes), Buffer.allocUnsafeSlow(pieceBytes)];
+    for (let reading = read(piece); ; ) {
+      const { bytesRead } = await reading;
+      if (bytesRead === 0) break;
+      reading = read(next);
+      hash.update(piece.subarray(0, bytesRead));
+      bytes += bytesRead;
+      [piece, next] = [next, piece];
+    }
+  } finally {
+    await handle.close();
   }
   return { bytes, sha256: hash.digest("hex") };
 }

@@ -24,6 +24,11 @@ export interface LockHolder {
 /** A lock that is held until it is released. */
 export interface Lock {
   readonly path: string;
+  /**
+   * Makes sure that it is still held: somebody may have removed the file, or taken it over while this process stood still for
+   * longer than the others' patience. @throws LOCKED when it is not
+   */
+  check(): Promise<void>;
   /** Gives the lock back; releasing twice does nothing. */
   release(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -32,6 +37,8 @@ export interface Lock {
 export interface LockOptions {
   /** What the holder does; others read it in their error. */
   purpose: string;
+  /** What is locked, for errors: "the run directory runs/a". Default: the file. */
+  subject?: string;
   /** Milliseconds between two signs of life in the file. */
   beat?: number;
   /** Milliseconds without a sign of life after which a holder that cannot be looked at counts as gone. */
@@ -52,7 +59,7 @@ type Timing = Required<Pick<LockOptions, "beat" | "patience">>;
  * @throws LOCKED naming the file, the holder and what to do.
  */
 export async function acquireLock(path: string, options: LockOptions): Promise<Lock> {
-  const { purpose, beat = 10_000, patience = 40_000 } = options;
+  const { purpose, subject = path, beat = 10_000, patience = 40_000 } = options;
   const mine: LockHolder = {
     token: randomBytes(8).toString("hex"),
     pid: process.pid,
@@ -62,23 +69,52 @@ export async function acquireLock(path: string, options: LockOptions): Promise<L
     purpose,
     since: new Date().toISOString(),
   };
-  return new HeldLock(path, mine.token, await take(path, mine, { beat, patience }), beat);
+  const handle = await take(path, mine, { beat, patience }, { path, subject });
+  return new HeldLock({ path, subject }, mine.token, handle, beat);
+}
+
+/**
+ * Who holds the lock `path`, as far as can be told at once: a holder elsewhere counts as alive. Null when nobody does, or when
+ * the holder has ended without releasing.
+ */
+export async function lockHolder(path: string): Promise<LockHolder | null> {
+  const holder = (await look(path))?.holder ?? null;
+  return holder?.place === processPlace() && !isAlive(holder) ? null : holder;
+}
+
+/** The lock that errors speak of: its file, and what it locks. */
+interface Asked {
+  path: string;
+  subject: string;
 }
 
 class HeldLock implements Lock {
   readonly path: string;
+  readonly #asked: Asked;
   readonly #token: string;
   readonly #handle: FileHandle;
   readonly #timer: NodeJS.Timeout;
   #released: Promise<void> | null = null;
 
-  constructor(path: string, token: string, handle: FileHandle, beat: number) {
-    this.path = path;
+  constructor(asked: Asked, token: string, handle: FileHandle, beat: number) {
+    this.path = asked.path;
+    this.#asked = asked;
     this.#token = token;
     this.#handle = handle;
     // Through the handle: it touches this lock's file even if somebody has put another one in its place.
     const touch = () => handle.utimes(new Date(), new Date()).catch(() => undefined);
     this.#timer = setInterval(touch, beat).unref();
+  }
+
+  async check(): Promise<void> {
+    const seen = await look(this.path);
+    if (seen?.token === this.#token) return;
+    const { path, subject } = this.#asked;
+    const now = seen === null ? `${path} was removed` : `${path} is held by ${nameOf(seen)} now`;
+    throw new ThalwegError(
+      "LOCKED",
+      `${subject} is no longer locked by this process: ${now}. It stops without writing more, since another one may be at work there.`,
+    );
   }
 
   release(): Promise<void> {
@@ -100,9 +136,8 @@ class HeldLock implements Lock {
 
 /**
  * Creates the file of `mine` at `path`, over a stale one if there is one; the handle stays open for signs of life.
- * `asked` is the lock that errors speak of.
  */
-async function take(path: string, mine: LockHolder, timing: Timing, asked = path): Promise<FileHandle> {
+async function take(path: string, mine: LockHolder, timing: Timing, asked: Asked): Promise<FileHandle> {
   for (;;) {
     const handle = await create(path, mine);
     if (handle) return handle;
@@ -218,12 +253,14 @@ function processPlace(): string {
   }
 }
 
-function locked(path: string, { holder }: Sight): ThalwegError {
-  const who = holder
+const nameOf = ({ holder }: Sight): string =>
+  holder
     ? `process ${holder.pid} on ${holder.host}, "${holder.purpose}", since ${holder.since}`
     : "a process that is just taking it";
+
+function locked({ path, subject }: Asked, seen: Sight): ThalwegError {
   return new ThalwegError(
     "LOCKED",
-    `${path} is held by ${who}. Wait until it ends, or stop it, or use another directory; if you know that it is gone, remove the file.`,
+    `${subject} is held by ${nameOf(seen)}. Wait until it ends, or stop it, or use another directory; if you know that it is gone, remove ${path}.`,
   );
 }

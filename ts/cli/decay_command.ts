@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, ThalwegError } from "../base/errors.ts";
 import type { DecayRequest } from "../config/schedule_parts.ts";
@@ -7,7 +6,7 @@ import { type Branch, branchDecay, planBranch } from "../train/decay.ts";
 import { parseDecayRequest } from "../train/live_decay.ts";
 import { progressReporter } from "../train/progress.ts";
 import { silentReporter } from "../train/reporter.ts";
-import { LOCK_FILE } from "../train/run_folder.ts";
+import { isTrained } from "../train/run_folder.ts";
 import { StopSignals } from "../train/signals.ts";
 import { note, print, printJson } from "./output.ts";
 import { version } from "./version.ts";
@@ -75,7 +74,7 @@ export async function runDecayCommand(args: DecayArguments): Promise<number> {
 async function orderLive({ run, from }: DecayArguments, request: DecayRequest): Promise<number> {
   if (from !== undefined)
     throw new ThalwegError("BAD_OPTION", "--live decays from the step the run is at: leave --from out.");
-  if (!existsSync(join(run, LOCK_FILE)))
+  if (!(await isTrained(run)))
     throw new ThalwegError(
       "BAD_OPTION",
       `nobody trains into ${run} now; without --live a decay is branched off its newest checkpoint.`,

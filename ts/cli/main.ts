@@ -9,6 +9,17 @@ import { version } from "./version.ts";
 /** Set when a handler starts: an error before that is yargs' own, about the command line. */
 let started = false;
 
+const counted = "%s arguments given, %s or more expected: the command's --help names them.";
+/** Of what is missing yargs knows the number only; its types know no plural. */
+const missing = { one: counted, other: counted } as never;
+
+/** What yargs could not read as the number that an option is. */
+function refuseNotNumbers(options: Readonly<Record<string, unknown>>): true {
+  const bad = Object.keys(options).filter((name) => Number.isNaN(options[name]));
+  if (bad.length > 0) throw new Error(`--${bad.sort().at(0)} is not a number.`);
+  return true;
+}
+
 async function parser(args: readonly string[]) {
   const { default: yargs } = await import("yargs");
   // Yargs drops a lone "-" among several positionals.
@@ -24,6 +35,8 @@ async function parser(args: readonly string[]) {
     .fail(false)
     .wrap(Math.min(110, process.stdout.columns ?? 110))
     .completion("completion", "Print a completion script for bash or zsh: add it to your shell's start-up file.")
+    .updateStrings({ "Not enough non-option arguments: got %s, need at least %s": missing })
+    .check(refuseNotNumbers)
     .middleware(() => {
       started = true;
     });

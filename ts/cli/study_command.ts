@@ -30,6 +30,7 @@ interface FileArguments {
   out: string | undefined;
   jobs: number | undefined;
   threads: number | undefined;
+  "in-process"?: boolean | undefined;
   json: boolean;
 }
 
@@ -86,13 +87,14 @@ export async function runStudyRun(args: FileArguments & { executor: "local" | "s
   return ExitCode.savedRunAgain;
 }
 
-/** Workers on this machine, with a line for each segment that ends. */
+/** Workers on this machine, or this very process, with a line for each segment that ends. */
 export async function trainLocally(
   plan: StudyPlan,
   store: StudyStore,
-  asked: Pick<FileArguments, "jobs" | "threads">,
+  asked: Pick<FileArguments, "jobs" | "threads" | "in-process">,
   signal: AbortSignal,
 ): Promise<boolean> {
+  if (asked["in-process"]) return trainHere(plan, store, asked.threads, signal);
   const { jobs, threads } = crewOf(plan, asked);
   const watching = new AbortController();
   const lines = printProgress(plan, store, watching.signal);
@@ -102,6 +104,29 @@ export async function trainLocally(
     watching.abort();
     await lines;
   }
+}
+
+/** One segment after the other in this process, which holds its device throughout: for segments that take seconds. */
+function trainHere(
+  plan: StudyPlan,
+  store: StudyStore,
+  asked: number | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { threads } = crewOf(plan, { jobs: 1, threads: asked });
+  let begun = performance.now();
+  return work(plan, store, {
+    threads,
+    signal,
+    versions: versions(),
+    onSegment: () => {
+      begun = performance.now();
+    },
+    onDone: ({ label, from, to }, outcome) => {
+      const seconds = (performance.now() - begun) / 1000;
+      note(`${label}: steps ${formatCount(from)} to ${formatCount(to)}  ${outcome} in ${seconds.toFixed(1)} s`);
+    },
+  });
 }
 
 /** `thalweg tune` */

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { ExitCode } from "../base/errors.ts";
+import { commandLine } from "../base/shell.ts";
 import { type LoadedConfig, loadRunConfig } from "../config/load.ts";
 import { formatDryRun } from "../report/dry_run.ts";
 import { planRun as checkSchedule } from "../schedule/index.ts";
@@ -57,7 +58,8 @@ export async function runTrainCommand(args: TrainArguments): Promise<number> {
   if (args.json) printJson({ type: "result", ...result });
   else print(`${result.runDir}: step ${result.step}, ${result.tokens} tokens, stopped by ${result.stoppedBy}`);
   if (result.stoppedBy !== "signal") return ExitCode.ok;
-  note(`To go on: thalweg train ${[args.config, ...args.overrides].join(" ")} --out ${result.runDir} --resume auto`);
+  const words = [args.config, ...args.overrides, "--out", result.runDir, "--resume", "auto"];
+  note(`To go on: thalweg train ${commandLine(words)}`);
   return ExitCode.savedRunAgain;
 }
 

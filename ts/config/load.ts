@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { dirname, relative, resolve } from "node:path";
+import { fileReason } from "../base/errors.ts";
 import { canonicalHash } from "./canonical.ts";
 import { ConfigError, type ConfigPath, formatPath } from "./errors.ts";
 import { configError } from "./issues.ts";
@@ -27,8 +28,7 @@ const readText: ReadText = async (file) => {
   try {
     return await readFile(file, "utf8");
   } catch (cause) {
-    const why = (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : String(cause);
-    throw new ConfigError([], `cannot read the config: ${why}.`, file);
+    throw new ConfigError([], `cannot read the config: ${fileReason(cause) ?? cause}.`, file);
   }
 };
 

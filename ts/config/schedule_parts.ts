@@ -176,7 +176,10 @@ export const decayRequestSchema = z
     steps: z.int().positive().optional().describe("Length in steps."),
     tokens: z.number().positive().optional().describe("Length in tokens."),
     hours: z.number().positive().optional().describe("Length in hours at the speed measured so far."),
-    until: z.iso.datetime({ offset: true, local: true }).optional().describe("Time by which it must be over."),
+    until: z.iso
+      .datetime({ offset: true, local: true, error: "a date and time such as 2026-11-22T18:00" })
+      .optional()
+      .describe("Time by which it must be over."),
     ...descentFields,
     next: z.enum(["stop", "go_on"]).default("stop").describe("After it: stop, or go on with what was interrupted."),
   })

@@ -111,6 +111,33 @@ const rangeTest = z.strictObject({
   to: z.number().positive().default(1).describe("Last learning rate."),
 });
 
+/** How the text or the synthetic language of a study becomes its data. */
+const preparation = z
+  .strictObject({
+    inputs: z
+      .array(z.string())
+      .min(1)
+      .optional()
+      .describe("Files, folders, globs or packages: as `data prepare` takes them."),
+    synthetic: z
+      .strictObject({
+        language: z.enum(["bigram", "facts", "hierarchical"]).describe("As `data synthesize` calls it."),
+        tokens: z.int().positive().describe("Tokens of training data, about."),
+        validationTokens: z.int().positive().optional().describe("Default: a twentieth of that."),
+        seed: z.int().nonnegative().default(0).describe("Seed of the language and its documents."),
+        vocab: z.int().positive().optional().describe("Symbols of bigram and hierarchical."),
+        certain: z.number().min(0).max(1).optional().describe("Share of certain symbols of bigram."),
+        people: z.int().positive().optional().describe("People of facts."),
+        topics: z.int().positive().optional().describe("Topics of hierarchical."),
+      })
+      .optional()
+      .describe("Data of known statistics instead of text: the true entropy of every token stands beside it."),
+    tokenizer: z.string().default("bytes").describe("Tokenizer of the text."),
+    validationFraction: z.number().min(0).lt(1).optional().describe("Share of the text kept for validation."),
+    splitBy: z.enum(["document", "group", "tail"]).optional().describe("How the validation text is chosen."),
+  })
+  .refine(({ inputs, synthetic }) => (inputs === undefined) !== (synthetic === undefined), "one of inputs, synthetic");
+
 const execution = z.strictObject({
   jobs: z
     .union([z.literal("auto"), z.int().positive()], '"auto" or a number')
@@ -120,6 +147,16 @@ const execution = z.strictObject({
     .union([z.literal("auto"), z.int().positive()], '"auto" or a number')
     .default("auto")
     .describe("Threads of one segment; auto: the CPUs divided by jobs. Never changes the result."),
+  order: z
+    .enum(["longest", "replicate"])
+    .default("longest")
+    .describe(
+      "What is trained first. longest: what has most work behind it, so that all ends early; replicate: everything of one seed before the next, so that a part is already worth something.",
+    ),
+  checkpoints: z
+    .enum(["all", "needed"])
+    .default("all")
+    .describe("Which ends of segments keep their weights. needed: those that something still goes on from."),
   slurm: z
     .strictObject({
       sbatch: z
@@ -152,16 +189,10 @@ export const studySchema = z.strictObject({
     .describe("What the report calls itself. A claim needs tuned peaks, at least five fresh seeds and a margin."),
   base: z.string().describe("Run configuration that every run starts from, relative to the file that says so."),
   set: fields.default({}).describe("Fields of the run laid over the base's, for every run."),
-  prepare: z
-    .strictObject({
-      inputs: z.array(z.string()).min(1).describe("Files, folders, globs or packages: as `data prepare` takes them."),
-      tokenizer: z.string().default("bytes").describe("Tokenizer of the data."),
-      validationFraction: z.number().min(0).lt(1).optional().describe("Share of the text kept for validation."),
-      splitBy: z.enum(["document", "group", "tail"]).optional().describe("How the validation text is chosen."),
-    })
+  prepare: preparation
     .nullable()
     .default(null)
-    .describe("Text that `study run` prepares into data.train when that folder does not exist yet."),
+    .describe("What `study run` makes data.train of when that folder does not exist yet."),
   budgets: z
     .array(durationSchema)
     .min(1)

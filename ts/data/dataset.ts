@@ -1,6 +1,7 @@
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ThalwegError } from "../base/errors.ts";
+import { fileReason, ThalwegError } from "../base/errors.ts";
 import { corrupt, otherVersion } from "./shard_format.ts";
 import { OpenShard } from "./shard_reader.ts";
 import { type DatasetManifest, datasetIdentity, manifestChecksum, manifestFile, manifestVersion } from "./shards.ts";
@@ -158,6 +159,13 @@ export class Dataset {
   }
 }
 
+/** The datasets that a folder is or, as `data prepare` makes it, holds: train/ and validation/. */
+export function datasetsIn(folder: string): string[] {
+  const there = (path: string) => existsSync(join(path, manifestFile));
+  if (there(folder)) return [folder];
+  return ["train", "validation"].map((part) => join(folder, part)).filter(there);
+}
+
 /**
  * Opens a prepared dataset (a folder with dataset.json).
  * @throws ThalwegError BAD_INPUT when there is none; CORRUPT_DATA naming the file that is torn, truncated, damaged, of
@@ -190,14 +198,23 @@ export async function openDataset(folder: string, options: OpenOptions = {}): Pr
   }
 }
 
+/** Why no manifest could be read, and what to do. */
+function whatIsThere(folder: string, cause: unknown): string {
+  const parts = datasetsIn(folder).filter((part) => part !== folder);
+  if (parts.length > 0) return `it holds ${parts.join(" and ")}; name one of them.`;
+  const reason = existsSync(folder) ? `${manifestFile}: ${fileReason(cause) ?? cause}` : "there is no such folder";
+  return `${reason}. Make it with \`thalweg data prepare TEXT.. --out ${folder}\`, or name another.`;
+}
+
 async function readManifest(folder: string): Promise<DatasetManifest> {
   const path = join(folder, manifestFile);
   let text: string;
   try {
     text = await readFile(path, "utf8");
   } catch (cause) {
-    const message = `${folder} is not a prepared dataset: no ${manifestFile} can be read there (${(cause as Error).message}). Run \`thalweg data prepare\` and name its train or validation folder.`;
-    throw new ThalwegError("BAD_INPUT", message, { cause });
+    throw new ThalwegError("BAD_INPUT", `${folder} is not a prepared dataset: ${whatIsThere(folder, cause)}`, {
+      cause,
+    });
   }
   let manifest: DatasetManifest;
   try {

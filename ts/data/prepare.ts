@@ -27,7 +27,7 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
   if (!options.overwrite && (await exists(output)))
     throw new ThalwegError(
       "BAD_OPTION",
-      `output ${options.output} exists: choose another, remove it, or allow overwriting`,
+      `output ${options.output} exists: choose another, remove it, or say --overwrite (overwrite: true)`,
     );
   if (options.restart) await rm(partial, { recursive: true, force: true });
   const tokenizer = typeof options.tokenizer === "string" ? loadTokenizer(options.tokenizer) : options.tokenizer;

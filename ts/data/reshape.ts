@@ -150,7 +150,10 @@ async function replacing<T>(
   await mkdir(dirname(target), { recursive: true });
   await using _lock = await acquireLock(`${target}.lock`, { purpose: "data merge or split" });
   if (!options.overwrite && (await stat(target).catch(() => null)))
-    throw new ThalwegError("BAD_OPTION", `output ${output} exists: choose another, remove it, or allow overwriting`);
+    throw new ThalwegError(
+      "BAD_OPTION",
+      `output ${output} exists: choose another, remove it, or say --overwrite (overwrite: true)`,
+    );
   const partial = `${target}.partial`;
   await rm(partial, { recursive: true, force: true });
   try {

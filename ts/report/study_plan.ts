@@ -62,7 +62,10 @@ export function studyPlanText(plan: StudyPlan, costs: PlanCosts): string {
       ["tokens", shortNumber(tokensOf(plan), 4)],
       ["FLOPs", flopsOf(plan).toExponential(2).replace("e+", "e")],
       ["hours", hoursText(plan, costs)],
-      ["disk", `${formatBytes(diskOf(plan))} of checkpoints`],
+      [
+        "disk",
+        `${formatBytes(diskOf(plan))} of checkpoints${spec.execution.checkpoints === "needed" ? ", dropped when nothing needs them" : ""}`,
+      ],
       ["memory", `${formatBytes(Math.max(0, ...shapes.map((s) => s.memoryBytes)))} in one process`],
       ["from scratch", `${formatCount(sharing.fromScratch)} steps, one run for each schedule, budget and seed`],
       ["", `sharing saves ${percent(sharing.savedFromScratch)} of them`],

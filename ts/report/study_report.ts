@@ -8,6 +8,7 @@ import type { TunedFile } from "../study/tuned.ts";
 import { csvText } from "./csv.ts";
 import { downloadLink, escapeHtml, figureHtml, htmlPage, type Section, tableHtml } from "./html.ts";
 import { shortNumber } from "./scale.ts";
+import { entropySection } from "./study_entropy.ts";
 import { axisFigure, budgetFigure, colorsOf, computeFigure, curvesFigure, gainFigure } from "./study_figures.ts";
 import { type Figure, svgFigure } from "./svg.ts";
 import { formatTable } from "./table.ts";
@@ -208,6 +209,7 @@ function page(
       title: "Losses",
       body: `${losses.map(({ svg }) => figureHtml(svg)).join("\n")}\n${tableHtml(columns(cellColumns, 2), cells.map(cellCells))}\n<p class="faint">Loss and gain in nats per token, mean over seeds with the ${percent(1 - spec.alpha)} interval of Student's t. Files: ${downloadLink(`${spec.name}.csv`, "text/csv", csv)}.</p>`,
     },
+    ...entropySection(cells, spec.alpha, { labels: ({ labels }) => labelText(labels), interval }),
     comparisonSection(plan, comparisons),
     {
       title: "Compute",
@@ -316,6 +318,7 @@ function rowsCsv(rows: readonly ResultRow[]): string {
     "peak",
     "lrSum",
     "loss",
+    "entropy",
     "controlLoss",
   ] as const;
   return csvText(

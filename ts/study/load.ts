@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
+import { fileReason } from "../base/errors.ts";
 import { ConfigError, type ConfigPath } from "../config/errors.ts";
 import { configError } from "../config/issues.ts";
 import { isMapping, type Layer, parseLayer, parseOverride } from "../config/layer.ts";
@@ -18,7 +19,7 @@ export interface LoadedStudy {
 
 /**
  * Reads a study file. Fields of a file replace those of the file it extends, mapping by mapping; `a.b=1` overrides come
- * last. null takes back a field, a schedule or an axis of the file extended. @throws BAD_CONFIG with file and line, BAD_OPTION for an override that cannot be read.
+ * last. null takes back a field, a schedule, an axis or a part of `prepare` of the file extended. @throws BAD_CONFIG with file and line, BAD_OPTION for an override that cannot be read.
  */
 export async function loadStudy(file: string, overrides: readonly string[] = []): Promise<LoadedStudy> {
   const merged = new Merged();
@@ -31,11 +32,11 @@ export async function loadStudy(file: string, overrides: readonly string[] = [])
   return { file, spec: parsed.data, locate };
 }
 
-/** Without fields, schedules and axes that are null. */
+/** Without fields, schedules, axes and parts of the preparation that are null. */
 function withoutNulls(data: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const said = (mapping: object) => Object.fromEntries(Object.entries(mapping).filter(([, value]) => value !== null));
   const all: Record<string, unknown> = said(data);
-  for (const key of ["schedules", "axes"]) if (isMapping(all[key])) all[key] = said(all[key]);
+  for (const key of ["schedules", "axes", "prepare"]) if (isMapping(all[key])) all[key] = said(all[key]);
   return all;
 }
 
@@ -44,11 +45,7 @@ async function layersOf(file: string, above: readonly string[]): Promise<Layer[]
   const full = resolve(file);
   if (above.includes(full)) throw new ConfigError(["extends"], "extends makes a circle.", file);
   const text = await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
-    throw new ConfigError(
-      [],
-      `cannot read the study: ${cause.code === "ENOENT" ? "there is no such file" : cause}.`,
-      file,
-    );
+    throw new ConfigError([], `cannot read the study: ${fileReason(cause) ?? cause}.`, file);
   });
   const { data, origins } = parseLayer(text, file);
   const { extends: parent, ...own } = data;

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { ExitCode, ThalwegError } from "../base/errors.ts";
 import type { StudySpec } from "../config/study_schema.ts";
 import { prepare } from "../data/prepare.ts";
+import { synthesize, syntheticSource } from "../data/synthetic/index.ts";
 import type { StudyPlan } from "./plan.ts";
 import type { StudyStore } from "./store.ts";
 
@@ -41,12 +42,18 @@ export function crewOf(plan: StudyPlan, asked: Pick<LocalOptions, "jobs" | "thre
   return { jobs, threads: asked.threads ?? (execution.threads === "auto" ? share : execution.threads) };
 }
 
-/** Prepares the study's own text where its data are not here yet. Returns whether it did. */
+/** Makes the study's own data where they are not here yet. Returns whether it did. */
 export async function prepareData(spec: StudySpec, folder: string, signal?: AbortSignal): Promise<boolean> {
   if (!spec.prepare || existsSync(folder)) return false;
-  const { inputs, tokenizer, validationFraction, splitBy } = spec.prepare;
+  const { inputs, synthetic, tokenizer, validationFraction, splitBy } = spec.prepare;
+  if (synthetic) {
+    const { language, tokens, validationTokens, ...parameters } = synthetic;
+    const source = syntheticSource(language, defined(parameters));
+    await synthesize({ source, output: folder, tokens, ...defined({ validationTokens }) });
+    return true;
+  }
   await prepare({
-    inputs,
+    inputs: inputs!,
     output: folder,
     tokenizer,
     ...(validationFraction === undefined ? {} : { validationFraction }),
@@ -55,6 +62,12 @@ export async function prepareData(spec: StudySpec, folder: string, signal?: Abor
   });
   return true;
 }
+
+/** Without fields that are undefined. */
+const defined = <T extends object>(fields: T) =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
 
 /** Times in a row that a worker may be killed before the study gives up on it: by a full memory, for one. */
 const mostDeaths = 3;

@@ -72,3 +72,11 @@ export function plannedMerge(
   const id = canonicalHash({ sources, weighing, sequences, skip, validation }).slice(0, 16);
   return { id, sources, weighing };
 }
+
+/** Every merge of a study once. */
+export function mergesOf(plan: {
+  readonly runs: readonly { readonly deliverables: readonly { readonly merge?: PlannedMerge }[] }[];
+}): PlannedMerge[] {
+  const all = plan.runs.flatMap((run) => run.deliverables.flatMap(({ merge }) => (merge ? [merge] : [])));
+  return [...new Map(all.map((merge) => [merge.id, merge])).values()];
+}

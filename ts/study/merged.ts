@@ -1,25 +1,16 @@
 import { existsSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
 import { writeFileAtomic } from "../base/files.ts";
 import { acquireLock } from "../base/lock.ts";
 import { evaluateCheckpoint } from "../train/evaluate_checkpoint.ts";
 import { mergeCheckpoints } from "../train/merge.ts";
-import type { PlannedMerge } from "./merge_plan.ts";
+import { mergesOf, type PlannedMerge } from "./merge_plan.ts";
 import type { PlannedSegment, StudyPlan } from "./plan.ts";
 import type { SegmentStanding, StudyStore } from "./store.ts";
 
-/** Every merge of a study once. */
-export function mergesOf(plan: StudyPlan): PlannedMerge[] {
-  const all = plan.runs.flatMap((run) => run.deliverables.flatMap(({ merge }) => (merge ? [merge] : [])));
-  return [...new Map(all.map((merge) => [merge.id, merge])).values()];
-}
-
-const lossFile = (store: StudyStore, id: string): string => join(store.mergedFolder(id), "loss.json");
-
 /** Validation loss of merged weights; null until they were made. */
 export async function mergedLoss(store: StudyStore, id: string): Promise<number | null> {
-  const text = await readFile(lossFile(store, id), "utf8").catch(() => null);
+  const text = await readFile(store.lossFile(id), "utf8").catch(() => null);
   return text === null ? null : (JSON.parse(text) as { loss: number }).loss;
 }
 
@@ -36,7 +27,7 @@ export async function makeMerges(
   const segments = new Map(plan.segments.map((s) => [s.id, s]));
   let left = false;
   for (const merge of mergesOf(plan)) {
-    if (existsSync(lossFile(store, merge.id))) continue;
+    if (existsSync(store.lossFile(merge.id))) continue;
     const found = merge.sources.map((id) => standing.get(id)!);
     if (found.some((s) => s === "failed" || s === "blocked")) continue;
     if (options.signal?.aborted || found.some((s) => s !== "done")) left = true;
@@ -58,7 +49,7 @@ async function make(
   });
   if (lock === null) return false;
   try {
-    if (existsSync(lossFile(store, id))) return true;
+    if (existsSync(store.lossFile(id))) return true;
     const out = store.mergedFolder(id);
     await rm(out, { recursive: true, force: true }); // of a process that was killed
     const paths = sources.map((source) => store.checkpoint(segments.get(source)!));
@@ -66,7 +57,7 @@ async function make(
     const { microBatch } = segments.get(sources.at(-1)!)!.config.batch;
     const batch = microBatch === "auto" ? undefined : microBatch;
     const { loss } = await evaluateCheckpoint({ path, threads, batch });
-    await writeFileAtomic(lossFile(store, id), `${JSON.stringify({ loss })}\n`);
+    await writeFileAtomic(store.lossFile(id), `${JSON.stringify({ loss })}\n`);
     return true;
   } finally {
     await lock.release();

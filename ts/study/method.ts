@@ -13,7 +13,7 @@ const fewestSeeds = 5;
 
 /** What stands between a study and a claim. Findings that hold are said too: a reader should see what was taken care of. */
 export function checkMethod(plan: StudyPlan, tuned: TunedFile | null, rows: readonly ResultRow[]): MethodFinding[] {
-  return [peaks(plan, tuned), seeds(plan, tuned), ...splits(plan), ...decays(plan), epochs(rows), margin(plan)];
+  return [peaks(plan, tuned), seeds(plan, tuned, rows), ...splits(plan), ...decays(plan), epochs(rows), margin(plan)];
 }
 
 function peaks({ spec }: StudyPlan, tuned: TunedFile | null): MethodFinding {
@@ -30,16 +30,28 @@ function peaks({ spec }: StudyPlan, tuned: TunedFile | null): MethodFinding {
       ok: false,
       text: `The best peak of ${edge.map(([key]) => key).join(", ")} lies at the edge of what was tried.`,
     };
-  return { ok: true, text: "Each schedule has its own tuned peak, an interior optimum of a grid." };
+  const taken = arms.flatMap(([name, arm]) => {
+    const other = /^tuned:(.+)/.exec(String(arm.lr.peak))?.[1];
+    return other === undefined ? [] : [`${name} takes that of ${other}`];
+  });
+  return taken.length > 0
+    ? { ok: true, text: `Peaks are tuned, interior optima of a grid; ${taken.join(", ")}.` }
+    : { ok: true, text: "Each schedule has its own tuned peak, an interior optimum of a grid." };
 }
 
-function seeds(plan: StudyPlan, tuned: TunedFile | null): MethodFinding {
+/** Seeds count when all their losses are there; before anything is trained, those of the plan. */
+function seeds(plan: StudyPlan, tuned: TunedFile | null, rows: readonly ResultRow[]): MethodFinding {
   const own = new Set(plan.runs.map((run) => JSON.stringify(run.replicate)));
   const used = (tuned?.seeds ?? []).filter((seed) => plan.runs.some((run) => run.replicate.seed === String(seed)));
   if (used.length > 0) return { ok: false, text: `Seeds ${used.join(", ")} were used for tuning as well.` };
-  const text = `${own.size} ${own.size === 1 ? "seed" : "seeds"}; a claim of order needs at least ${fewestSeeds}`;
-  return own.size >= fewestSeeds
-    ? { ok: true, text: `${own.size} seeds${tuned ? ", none of them used for tuning" : ""}.` }
+  const partly = new Set(
+    rows.filter((row) => !row.control && row.loss === null).map((r) => JSON.stringify(r.replicate)),
+  );
+  const whole = own.size - partly.size;
+  const count = partly.size === 0 ? `${own.size}` : `${whole} of ${own.size}`;
+  const text = `${count} ${own.size === 1 ? "seed" : "seeds"}; a claim of order needs at least ${fewestSeeds}`;
+  return whole >= fewestSeeds
+    ? { ok: true, text: `${count} seeds${tuned ? ", none of them used for tuning" : ""}.` }
     : { ok: false, text: `${text} (with three, |t| must exceed 4.3).` };
 }
 

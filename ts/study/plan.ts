@@ -165,8 +165,20 @@ export async function planStudy(spec: StudySpec, options: ExpandOptions = {}): P
     segments,
     runs: planned,
     sharing: sharingOf(runs, tree),
-    warnings: [...new Set(prepared.flatMap((p) => p.warnings))],
+    warnings: [...new Set([...idleComparisons(spec, runs), ...prepared.flatMap((p) => p.warnings)])],
   };
+}
+
+/** Comparisons that no deliverable takes part in, since a name of theirs is that of nothing in the study. */
+function idleComparisons({ compare }: StudySpec, runs: readonly StudyRun[]): string[] {
+  return compare.flatMap(({ of, baseline }, i) => {
+    const side = ({ schedule, labels }: StudyRun) => (of === "schedule" ? schedule : labels[of]);
+    const known = new Set(runs.filter((run) => !run.control).map(side));
+    if (known.has(baseline)) return [];
+    const found = [...known].filter((name) => name !== undefined).join(", ");
+    const what = found === "" ? "the study has no axis of that name" : `of its ${of} there is ${found}`;
+    return [`compare[${i}] compares nothing with ${of} ${baseline}: ${what}`];
+  });
 }
 
 class Planner {

@@ -1,6 +1,8 @@
 import { canonicalJson } from "../config/canonical.ts";
-import type { EvaluationRecord, MetricsRecord, StepRecord } from "../train/records.ts";
-import { mergedLoss, mergesOf } from "./merged.ts";
+import type { EntropyLoss, EvaluationRecord, MetricsRecord, StepRecord } from "../train/records.ts";
+import { sum } from "./group.ts";
+import { mergesOf } from "./merge_plan.ts";
+import { mergedLoss } from "./merged.ts";
 import type { PlannedDeliverable, PlannedSegment, PlannedStudyRun, StudyPlan } from "./plan.ts";
 import type { StudyStore } from "./store.ts";
 
@@ -29,6 +31,10 @@ export interface ResultRow {
   readonly state: string;
   /** Validation loss in nats per token; null while missing or when the run diverged. */
   readonly loss: number | null;
+  /** Mean true entropy of the tokens evaluated, in nats; null where the data do not know it. */
+  readonly entropy: number | null;
+  /** The loss by the true entropy of the token, over all validation sets; null like `entropy`. */
+  readonly byEntropy: readonly EntropyLoss[] | null;
   /** Loss of the control at the same step: same data, constant rate. */
   readonly controlLoss: number | null;
 }
@@ -101,6 +107,15 @@ const evaluationAt = (curve: StudyCurve | undefined, step: number) =>
 
 const lossAt = (curve: StudyCurve | undefined, step: number): number | null => evaluationAt(curve, step)?.loss ?? null;
 
+/** Classes of one validation set; of several sets none, since a token's class would not say of which. */
+function entropyClasses(evaluation: EvaluationRecord | undefined): readonly EntropyLoss[] | null {
+  const sets = Object.values(evaluation?.sets ?? {});
+  return (sets.length === 1 && sets[0]!.byEntropy) || null;
+}
+
+const meanEntropy = (classes: readonly EntropyLoss[]): number =>
+  sum(classes.map(({ tokens, entropy }) => tokens * entropy)) / sum(classes.map(({ tokens }) => tokens));
+
 function rowOf(
   curve: StudyCurve,
   deliverable: PlannedDeliverable,
@@ -112,6 +127,7 @@ function rowOf(
   const { budget, nominal, step, state, steps, lrSum, average, merge } = deliverable;
   const { tokensPerStep, epochTokens } = plan.shapes[run.shape]!;
   const tokens = step * tokensPerStep;
+  const byEntropy = average || merge ? null : entropyClasses(evaluationAt(curve, step));
   return {
     schedule: run.schedule,
     labels: run.labels,
@@ -129,6 +145,8 @@ function rowOf(
     epochs: epochTokens === null ? null : tokens / epochTokens,
     state: merge?.id ?? (average === "ema" ? `${state} ema` : state),
     loss,
+    entropy: byEntropy ? meanEntropy(byEntropy) : null,
+    byEntropy,
     controlLoss: run.control ? null : lossAt(control, step),
   };
 }

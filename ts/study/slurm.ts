@@ -4,6 +4,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
+import { quoted } from "../base/shell.ts";
 import { groupBy } from "./group.ts";
 import type { PlannedSegment, StudyPlan } from "./plan.ts";
 import { type StudyStore, standings } from "./store.ts";
@@ -50,14 +51,12 @@ export interface SlurmOptions {
   directory: string;
 }
 
-const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
-
 /** The batch script of an array. */
 export function slurmScript(array: SlurmArray, plan: StudyPlan, store: StudyStore, options: SlurmOptions): string {
   const { slurm, threads } = plan.spec.execution;
   const numbers = [...array.tasks.keys()];
   const most = slurm.concurrent === undefined ? "" : `%${slurm.concurrent}`;
-  const command = slurm.command ?? options.command.map(quote).join(" ");
+  const command = slurm.command ?? options.command.map(quoted).join(" ");
   // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the shell's
   const threadsText = threads === "auto" ? "${SLURM_CPUS_PER_TASK:-0}" : String(threads);
   const cases = [...array.tasks].map(([task, { id, label }]) => `  ${task}) segment=${id} ;; # ${label}`);
@@ -79,7 +78,7 @@ ${slurm.before}
 # SIGTERM, since SIGUSR1 opens Node's debugger in a worker that has only just begun.
 warned=0
 trap 'warned=1; kill -TERM $worker 2>/dev/null' USR1 TERM
-${command} ${quote(resolve(store.folder))} --segment "$segment" --threads "${threadsText}" &
+${command} ${quoted(resolve(store.folder))} --segment "$segment" --threads "${threadsText}" &
 worker=$!
 # A trapped signal ends \`wait\` early: wait again until the worker itself has ended.
 wait $worker; code=$?

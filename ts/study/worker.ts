@@ -7,7 +7,7 @@ import { type Reporter, silentReporter } from "../train/reporter.ts";
 import { runTraining } from "../train/run.ts";
 import { makeMerges } from "./merged.ts";
 import type { PlannedSegment, StudyPlan } from "./plan.ts";
-import { type StudyStore, standings } from "./store.ts";
+import { type StudyStore, standings, weightsNeeded } from "./store.ts";
 
 export interface WorkOptions {
   signal?: AbortSignal | undefined;
@@ -16,6 +16,8 @@ export interface WorkOptions {
   versions?: Readonly<Record<string, string>> | undefined;
   /** Told of each segment that this process begins. */
   onSegment?: ((segment: PlannedSegment) => void) | undefined;
+  /** Told of each segment that this process has brought to its end. */
+  onDone?: ((segment: PlannedSegment, outcome: "done" | "failed") => void) | undefined;
 }
 
 /** What came of one segment: `busy` when another process has it, `waiting` when its parent is not there yet. */
@@ -38,7 +40,7 @@ export async function work(plan: StudyPlan, store: StudyStore, options: WorkOpti
     if (missing.length === 0 && !merging) return true;
     if (options.signal?.aborted) return false;
     let progress = false;
-    for (const segment of byUrgency(missing)) {
+    for (const segment of inTurn(missing, plan)) {
       if (options.signal?.aborted) return false;
       const outcome = await makeSegment(segment, plan, store, options);
       if (outcome === "stopped") return false;
@@ -50,15 +52,28 @@ export async function work(plan: StudyPlan, store: StudyStore, options: WorkOpti
   }
 }
 
-/** Longest work behind first: what ends last should begin first. */
-function byUrgency(missing: readonly PlannedSegment[]): PlannedSegment[] {
+/** Longest work behind first: what ends last should begin first. By replicate: everything of one before the next. */
+function inTurn(missing: readonly PlannedSegment[], plan: StudyPlan): PlannedSegment[] {
   const behind = new Map<string, number>();
   for (const segment of missing.toReversed()) {
     const own = segment.to - segment.from + (behind.get(segment.id) ?? 0);
     behind.set(segment.id, own);
     if (segment.parent !== null) behind.set(segment.parent, Math.max(own, behind.get(segment.parent) ?? 0));
   }
-  return missing.toSorted((a, b) => behind.get(b.id)! - behind.get(a.id)!);
+  const replicate = plan.spec.execution.order === "replicate" ? firstReplicates(plan) : null;
+  const place = ({ id }: PlannedSegment) => replicate?.get(id) ?? 0;
+  return missing.toSorted((a, b) => place(a) - place(b) || behind.get(b.id)! - behind.get(a.id)!);
+}
+
+/** For each segment, which replicate (in the study's order) wants it first. */
+function firstReplicates({ runs }: StudyPlan): Map<string, number> {
+  const order = [...new Set(runs.map((run) => JSON.stringify(run.replicate)))];
+  const first = new Map<string, number>();
+  for (const run of runs) {
+    const place = order.indexOf(JSON.stringify(run.replicate));
+    for (const id of run.path) first.set(id, Math.min(place, first.get(id) ?? place));
+  }
+  return first;
 }
 
 /** Trains one segment from its parent's last checkpoint, or on from its own newest one. */
@@ -69,18 +84,37 @@ export async function makeSegment(
   options: WorkOptions = {},
 ): Promise<SegmentOutcome> {
   const parent = plan.segments.find((s) => s.id === segment.parent) ?? null;
-  if (store.isDone(segment)) return "done";
-  if (parent && !store.isDone(parent)) return (await store.failure(parent.id)) ? "failed" : "waiting";
+  if (isDone(segment, plan, store)) return "done";
+  if (parent && !store.hasWeights(parent)) return store.hasFailed(parent.id) ? "failed" : "waiting";
   const lock = await lockOf(store.lockFile(segment.id), segment.label);
   if (lock === null) return "busy";
   try {
     // Another process may have finished it before the lock was free.
-    if (store.isDone(segment)) return "done";
-    if (await store.failure(segment.id)) return "failed";
-    return await train(segment, parent, plan, store, options);
+    if (isDone(segment, plan, store)) return "done";
+    if (store.hasFailed(segment.id)) return "failed";
+    const outcome = await train(segment, parent, plan, store, options);
+    if (outcome !== "done" && outcome !== "failed") return outcome;
+    if (outcome === "done") await store.recordMeasured(segment);
+    if (plan.spec.execution.checkpoints === "needed") await dropUnneeded([segment, parent], plan, store);
+    options.onDone?.(segment, outcome);
+    return outcome;
   } finally {
     await lock.release();
   }
+}
+
+const isDone = (segment: PlannedSegment, plan: StudyPlan, store: StudyStore): boolean =>
+  store.hasWeights(segment) || (store.isMeasured(segment) && !weightsNeeded(plan, store).has(segment.id));
+
+/** A segment just trained may be the last that needed its parent's weights, and its own may be needed by none. */
+async function dropUnneeded(
+  segments: readonly (PlannedSegment | null)[],
+  plan: StudyPlan,
+  store: StudyStore,
+): Promise<void> {
+  const needed = weightsNeeded(plan, store);
+  for (const segment of segments)
+    if (segment && store.isMeasured(segment) && !needed.has(segment.id)) await store.dropWeights(segment.id);
 }
 
 async function lockOf(path: string, label: string): Promise<Lock | null> {

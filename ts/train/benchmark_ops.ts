@@ -42,7 +42,7 @@ export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
     const program = built.programs[name]!;
     return program.commands.map((command) => ({ program, command }));
   });
-  const seconds: number[][] = commands.map(() => []);
+  let timed: Timed[] = [];
   let contexts = 0;
   for (let step = 0; step < steps + 1; step++) {
     const drawn = randomBatch(model.vocab, batch, length, 1, step, options.documents);
@@ -60,39 +60,62 @@ export async function benchOps(options: BenchOpsOptions): Promise<OpTiming[]> {
       ],
       { profile: true },
     );
-    if (step === 0) continue;
-    profile!.forEach((p, i) => void seconds[i]!.push(p.seconds));
+    if (step === 0) {
+      timed = timedTogether(commands, profile!);
+      continue;
+    }
+    profile!.forEach((p, i) => void timed[i]!.seconds.push(p.seconds));
     contexts += context;
   }
-  return summarize(
-    commands,
-    seconds.map((each) => median(each)!),
-    (contexts / steps + 1) / (length + 1),
-  );
+  return summarize(timed, (contexts / steps + 1) / (length + 1));
 }
 
-function shapesOf(program: Program, c: ProgramCommand): string {
+interface Placed {
+  program: Program;
+  command: ProgramCommand;
+}
+
+/** Commands that a device plays as one, and how long that took. */
+interface Timed {
+  commands: readonly Placed[];
+  seconds: number[];
+}
+
+/** Commands of each entry of a profile: a device may play successive ones of an op at once (CUDA: all of adamw). */
+export function timedTogether(commands: readonly Placed[], profile: readonly { op: string }[]): Timed[] {
+  let at = 0;
+  return profile.map(({ op }, i) => {
+    const first = at++;
+    let spare = commands.length - at - (profile.length - i - 1); // commands that have no entry of their own
+    while (spare-- > 0 && commands[at]!.command.op === op && profile[i + 1]?.op !== op) at++;
+    return { commands: commands.slice(first, at), seconds: [] };
+  });
+}
+
+/** The shapes of a command's first operands: with its op what tells commands of a step apart. */
+export function opShapes(program: Program, c: ProgramCommand): string {
   const shapes = c.operands.flatMap((i) => (i < 0 ? [] : [`[${program.tensors[i]!.shape.join(",")}]`]));
   return shapes.slice(0, 3).join(" ");
 }
 
 /** `visible`: the share of the pairs of whole sequences that attention computes. */
-function summarize(
-  commands: readonly { program: Program; command: ProgramCommand }[],
-  times: number[],
-  visible: number,
-): OpTiming[] {
-  const total = times.reduce((a, b) => a + b, 0);
+function summarize(timed: readonly Timed[], visible: number): OpTiming[] {
   const groups = new Map<string, { op: string; shapes: string; times: number[]; flops: number; bytes: number }>();
-  commands.forEach(({ program, command }, i) => {
-    const shapes = shapesOf(program, command);
-    const key = `${command.op} ${shapes}`;
-    const { flops: whole, bytes } = commandCost(program, command);
-    const flops = command.op.startsWith("attention") ? whole * visible : whole;
-    const group = groups.get(key) ?? { op: command.op, shapes, times: [], flops, bytes };
-    group.times.push(times[i]!);
+  let total = 0;
+  for (const { commands, seconds } of timed) {
+    const { program, command } = commands[0]!;
+    const { op } = command;
+    const shapes = commands.length > 1 ? `${commands.length} tensors` : opShapes(program, command);
+    const costs = commands.map((c) => commandCost(c.program, c.command));
+    const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+    const flops = sum(costs.map((c) => c.flops)) * (op.startsWith("attention") ? visible : 1);
+    const bytes = sum(costs.map((c) => c.bytes));
+    const key = `${op} ${shapes}`;
+    const group = groups.get(key) ?? { op, shapes, times: [], flops, bytes };
+    group.times.push(median(seconds)!);
+    total += group.times.at(-1)!;
     groups.set(key, group);
-  });
+  }
   return [...groups.values()]
     .map(({ op, shapes, times: own, flops, bytes }) => {
       const each = median(own)!;

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { digestFile, type FileDigest } from "../base/files.ts";
 import { canonicalHash } from "../config/canonical.ts";
-import { type CheckpointState, STATE_VERSION } from "./checkpoint_state.ts";
+import { type CheckpointState, STATE_VERSION, stepOfName } from "./checkpoint_state.ts";
 
 export const MANIFEST = "manifest.json";
 export const STATE = "state.json";
@@ -52,6 +52,25 @@ async function readJson(path: string, file: string): Promise<unknown> {
   }
 }
 
+/**
+ * Makes sure that `path` may be a checkpoint: a folder, and not one of a run.
+ * @throws BAD_OPTION naming what to name instead
+ */
+export async function requireCheckpointFolder(path: string): Promise<void> {
+  const names = await readdir(path).catch((cause: NodeJS.ErrnoException) => {
+    const why = cause.code === "ENOENT" ? "does not exist" : cause.code === "ENOTDIR" ? "is a file" : cause.message;
+    throw new ThalwegError("BAD_OPTION", `${path} ${why}: expected a checkpoint's folder.`, { cause });
+  });
+  if (names.includes(MANIFEST) || !names.includes("checkpoints")) return;
+  const steps = (await readdir(join(path, "checkpoints"))).filter((name) => stepOfName(name) !== null).sort();
+  const newest = steps.at(-1);
+  const hint =
+    newest === undefined
+      ? ", which has no checkpoint yet"
+      : `: name one of its checkpoints, such as ${join(path, "checkpoints", newest)}`;
+  throw new ThalwegError("BAD_OPTION", `${path} is a run directory${hint}.`);
+}
+
 async function readManifest(path: string): Promise<Manifest> {
   const manifest = (await readJson(path, MANIFEST)) as Partial<Manifest> | null;
   if (typeof manifest?.files !== "object" || manifest.files === null)
@@ -76,9 +95,10 @@ async function checkFile(path: string, name: string, expected: FileDigest, hash:
 
 /**
  * Reads a checkpoint folder and checks every byte of it against its manifest (`hash: false`: sizes only, for listings).
- * @throws CORRUPT_CHECKPOINT naming the file and the reason: missing, truncated, changed, not listed, another version.
+ * @throws BAD_OPTION when there is no such folder, or it is a run's; CORRUPT_CHECKPOINT naming the file and the reason: missing, truncated, changed, not listed, another version.
  */
 export async function readCheckpoint(path: string, options: { hash?: boolean } = {}): Promise<Checkpoint> {
+  await requireCheckpointFolder(path);
   const manifest = await readManifest(path);
   for (const name of await readdir(path)) {
     // Dot files are droppings of file managers and network drives.

@@ -31,6 +31,8 @@ export async function* generateTokens(
   const { maxTokens = 128, seed = 0, stopAt = null, signal } = options;
   const sampling = { ...sampleDefaults, ...dropUndefined(options) };
   checkSampleOptions(sampling);
+  if (!(Number.isInteger(maxTokens) && maxTokens >= 0))
+    throw new ThalwegError("BAD_OPTION", `tokens is ${maxTokens}, expected a whole number >= 0`);
   if (prompt.length === 0 || prompt.length > model.maxLength)
     throw new ThalwegError(
       "BAD_OPTION",

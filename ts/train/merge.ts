@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { publishCheckpoint } from "./checkpoint.ts";
 import { listCheckpoints } from "./checkpoint_folder.ts";
-import { type Checkpoint, MANIFEST, readCheckpoint, STATE } from "./checkpoint_verify.ts";
+import { type Checkpoint, MANIFEST, readCheckpoint, requireCheckpointFolder, STATE } from "./checkpoint_verify.ts";
 import { mergeWeights, type Weighing } from "./merge_weights.ts";
 import { shapeDifferences } from "./resume.ts";
 import { SafetensorsFile, writeLike } from "./safetensors.ts";
@@ -57,8 +57,11 @@ export async function mergeCheckpoints({ weighing, out, ...choice }: MergeOption
 
 async function chosen({ paths, last, window }: Pick<MergeOptions, "paths" | "last" | "window">): Promise<Checkpoint[]> {
   const run = paths.length === 1 ? await listCheckpoints(join(paths[0]!, "checkpoints")) : [];
+  if (paths.length === 1 && run.length === 0) await requireCheckpointFolder(paths[0]!);
   let list = run.length > 0 ? run.map((c) => c.path) : [...paths];
   if (window) list = run.filter((c) => c.step >= window[0] && c.step <= window[1]).map((c) => c.path);
+  if (last !== undefined && !(Number.isInteger(last) && last > 0))
+    throw new ThalwegError("BAD_OPTION", `the newest ${last} checkpoints; expected a whole number of at least 2.`);
   if (last !== undefined) list = list.slice(-last);
   if (list.length < 2)
     throw new ThalwegError(

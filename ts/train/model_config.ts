@@ -35,7 +35,12 @@ export function resolveModel(section: RunConfig["model"], { length, vocab }: Mod
 }
 
 /** A preset's heads follow when its width is replaced: dim / heads wide, as many for keys and values. */
-function headShape({ dim, heads }: RunConfig["model"]): Partial<LlamaConfig> {
+function headShape({ dim, heads, headDim }: RunConfig["model"]): Partial<LlamaConfig> {
+  if (dim !== undefined && heads !== undefined && headDim === undefined && dim % heads !== 0)
+    throw new ThalwegError(
+      "BAD_CONFIG",
+      `model.dim is ${dim} and model.heads ${heads}; expected a multiple of the heads. Change either, or say model.headDim.`,
+    );
   return {
     ...(heads === undefined ? {} : { kvHeads: heads }),
     ...(dim === undefined || heads === undefined ? {} : { headDim: dim / heads }),

@@ -16,7 +16,7 @@ import { mixtureStages } from "./mixture.ts";
 import { type CheckpointRecord, type EvaluationRecord, METRICS_VERSION, type WarningRecord } from "./records.ts";
 import { loopPlan, Redirect } from "./redirect.ts";
 import { type Reporter, silentReporter } from "./reporter.ts";
-import { lockRunFolder, writeRunFile } from "./run_folder.ts";
+import { type LockedFolder, lockRunFolder, writeRunFile } from "./run_folder.ts";
 import { RunLog } from "./run_log.ts";
 import { CheckpointSaver } from "./saver.ts";
 import type { PlannedRun } from "./setup.ts";
@@ -48,19 +48,19 @@ export interface RunResult extends LoopResult {
  * Trains a run: from a config, or on from a checkpoint, to its end, a signal or the end of the data. Checkpoints,
  * metrics.jsonl and run.json go to `runDir`. The same config on the same device class gives the same bits, whatever
  * interruptions.
- * @throws BAD_CONFIG, BAD_OPTION, BAD_INPUT before anything is written; LOCKED when another process trains into `runDir`;
- * CORRUPT_DATA, CORRUPT_CHECKPOINT;
+ * @throws BAD_CONFIG, BAD_OPTION, BAD_INPUT before anything is written; LOCKED when another process trains into `runDir`, or
+ * has taken it over meanwhile; CORRUPT_DATA, CORRUPT_CHECKPOINT;
  * OUT_OF_MEMORY; NO_DEVICE; NOT_FINITE when the loss diverged (earlier checkpoints stay); CHECKPOINT_FAILED when the
  * last checkpoint could not be written.
  */
 export async function runTraining(options: RunOptions): Promise<RunResult> {
   await using data = await openRunData(options.config.data);
-  await using _lock = await lockRunFolder(options.runDir);
+  await using folder = await lockRunFolder(options.runDir);
   const beginning = await beginRun(options, data);
   await using loaded = await loadRun(beginning.plan, beginning.start);
   const log = await openLog(options, beginning, loaded);
   try {
-    const result = await train(options, data, beginning, loaded, log);
+    const result = await train(options, data, beginning, loaded, log, folder);
     const { evaluations, checkpoints, warnings } = log;
     return { ...result, runDir: options.runDir, evaluations, checkpoints, warnings, decays: decaysOf(evaluations) };
   } finally {
@@ -124,6 +124,7 @@ async function train(
   beginning: Beginning,
   loaded: LoadedRun,
   log: RunLog,
+  folder: LockedFolder,
 ): Promise<LoopResult> {
   const { plan, from, start } = beginning;
   const { config, dryRun } = plan;
@@ -138,7 +139,7 @@ async function train(
   const detectors = new DetectorSet(detectorsOf(config.detectors));
   detectors.replay(log.kept);
   let loader = trainingLoader(data, plan, from.cursor);
-  const saver = openSaver(options, data, beginning, log);
+  const saver = openSaver(options, data, beginning, log, folder);
   const own = start.kind === "resume" && start.own;
   // A decay that begins where the run was forked needs the loss it began with.
   const cutsIn = config.schedule.lr.interruptions?.some((cut) => cut.at === from.step) ?? false;
@@ -162,7 +163,10 @@ async function train(
       return loader.next((plan.scalars.batch.sequencesAt(step) * config.batch.length) / length);
     },
     plan: loopPlan(plan),
-    redirect: (step) => redirect.take(step),
+    redirect: async (step) => {
+      await folder.glance();
+      return redirect.take(step);
+    },
     from: { ...from, evaluated: !(own || cutsIn) || log.evaluations.some((e) => e.step === from.step) },
     peakFlops: options.measurePeak === false ? null : await peakOf(engine, plan),
     flopsPerToken: (length) => flopsPerToken(plan.model, length),
@@ -226,7 +230,13 @@ function evaluator(data: RunData, { config, built }: PlannedRun, { machine }: Lo
   };
 }
 
-function openSaver(options: RunOptions, data: RunData, { plan, start, from }: Beginning, log: RunLog): CheckpointSaver {
+function openSaver(
+  options: RunOptions,
+  data: RunData,
+  { plan, start, from }: Beginning,
+  log: RunLog,
+  folder: LockedFolder,
+): CheckpointSaver {
   const tokenizer = data.train.tokenizer();
   const config = JSON.stringify(huggingFaceConfig(plan.model, tokenizer), null, 2);
   const saver = new CheckpointSaver({
@@ -235,7 +245,10 @@ function openSaver(options: RunOptions, data: RunData, { plan, start, from }: Be
     companions: { "config.json": `${config}\n`, ...tokenizer.files() },
     onSaved: (record) => log.record(record),
     onWarning: (record) => log.record(record),
-    beforePublish: () => log.flush(),
+    beforePublish: async () => {
+      await folder.check();
+      await log.flush();
+    },
   });
   if (start.kind !== "resume" || !start.own) return saver;
   saver.startedFrom(from.step);

@@ -3,7 +3,7 @@ import { mkdir, readFile, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { writeFileAtomic } from "../base/files.ts";
-import { acquireLock } from "../base/lock.ts";
+import { acquireLock, lockHolder } from "../base/lock.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { DeviceInfo } from "../engine/engine.ts";
 import type { LineageEntry } from "./checkpoint_state.ts";
@@ -50,14 +50,40 @@ export async function writeRunFile(runDir: string, file: RunFile): Promise<void>
   await writeFileAtomic(join(runDir, RUN_FILE), `${JSON.stringify(file, null, 2)}\n`);
 }
 
+/** Milliseconds between looks at the lock: a step is not worth a system call. */
+const LOOK_EVERY = 1000;
+
+/** A run directory that this process alone trains into. */
+export interface LockedFolder extends AsyncDisposable {
+  /** @throws LOCKED when it is no longer this process's: nothing more is to be written. */
+  check(): Promise<void>;
+  /** The same, once a second at most: for every step. */
+  glance(): Promise<void>;
+}
+
 /** Keeps other processes from training into `runDir`, which is made if need be. Nothing else is left of a run that never began. */
-export async function lockRunFolder(runDir: string): Promise<AsyncDisposable> {
+export async function lockRunFolder(runDir: string): Promise<LockedFolder> {
   const made = await mkdir(runDir, { recursive: true });
-  const lock = await acquireLock(join(runDir, LOCK_FILE), { purpose: "train" });
+  const lock = await acquireLock(join(runDir, LOCK_FILE), {
+    purpose: "train",
+    subject: `the run directory ${runDir}`,
+  });
+  let looked = performance.now();
   return {
+    check: () => lock.check(),
+    glance: async () => {
+      if (performance.now() - looked < LOOK_EVERY) return;
+      looked = performance.now();
+      await lock.check();
+    },
     [Symbol.asyncDispose]: async () => {
       await lock.release();
       if (made !== undefined) await rmdir(runDir).catch(() => undefined); // only if it is empty
     },
   };
+}
+
+/** Whether a process trains into `runDir` now: one that was killed does not, though its lock is still there. */
+export async function isTrained(runDir: string): Promise<boolean> {
+  return (await lockHolder(join(runDir, LOCK_FILE))) !== null;
 }

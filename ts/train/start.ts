@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { ThalwegError } from "../base/errors.ts";
 import { cleanTemporary, listCheckpoints, newestCheckpoint } from "./checkpoint_folder.ts";
 import type { LineageEntry } from "./checkpoint_state.ts";
-import { type Checkpoint, MANIFEST, readCheckpoint } from "./checkpoint_verify.ts";
+import { type Checkpoint, MANIFEST, readCheckpoint, requireCheckpointFolder } from "./checkpoint_verify.ts";
 import { type RunOrigin, readRunFile } from "./run_folder.ts";
 import { MODEL_FILE, OPTIMIZER_FILE } from "./saver.ts";
 
@@ -107,6 +107,7 @@ async function weightsOf(path: string): Promise<string> {
   if (existsSync(join(path, MANIFEST))) await readCheckpoint(path);
   const file = join(path, MODEL_FILE);
   if (existsSync(file)) return file;
+  await requireCheckpointFolder(path);
   throw new ThalwegError("BAD_OPTION", `--init-from ${path}: the folder has no ${MODEL_FILE}.`);
 }
 

@@ -25,6 +25,8 @@ Device::Device() : properties_(cuda::select_device(0)), stream_(cuda::make_strea
   std::normal_distribution<float> normal;
   pattern_.resize(kPattern);
   for (auto& v : pattern_) v = normal(random);
+  halves_.reserve(kPattern);
+  for (float v : pattern_) halves_.push_back(to_bf16(v));
   step_ = cuda::DeviceMemory(1024, "step inputs");
   std::vector<float> scalars(ops::kScalarCount, 0.0f);
   scalars[ops::kScalarLr] = 1e-4f;
@@ -41,10 +43,7 @@ Device::Device() : properties_(cuda::select_device(0)), stream_(cuda::make_strea
 void* Device::normal(DType dtype, int64_t count) {
   const size_t size = dtype_size(dtype);
   memory_.emplace_back(static_cast<size_t>(count) * size, "an operand");
-  std::vector<uint16_t> halves;
-  if (dtype == DType::BF16)
-    for (float v : pattern_) halves.push_back(to_bf16(v));
-  const void* from = dtype == DType::BF16 ? static_cast<const void*>(halves.data()) : pattern_.data();
+  const void* from = dtype == DType::BF16 ? static_cast<const void*>(halves_.data()) : pattern_.data();
   for (size_t at = 0; at < static_cast<size_t>(count); at += kPattern)
     stream_->upload(memory_.back().data() + at * size, from,
                     std::min(kPattern, static_cast<size_t>(count) - at) * size);

@@ -14,7 +14,7 @@ using namespace thalweg;
 
 struct Options {
   bool tiny = false;     // small shapes and one repeat: does it run at all (on the SIMT machine)
-  double seconds = 0.2;  // of kernel time in a repeat
+  double seconds = 0.1;  // of kernel time in a repeat
   int repeats = 5;
   size_t rotate = 160u << 20;  // operands are rotated through this many bytes, beyond any L2
   std::string only;            // groups whose name contains it
@@ -47,6 +47,7 @@ class Device {
   std::vector<cuda::DeviceMemory> memory_;
   cuda::DeviceMemory step_, workspace_;
   std::vector<float> pattern_;
+  std::vector<uint16_t> halves_;  // the same in bf16
 };
 
 /** A tensor operand over device memory. */
@@ -70,6 +71,9 @@ void run(Device& device, const Options& options, size_t workspace, const Measure
 
 void print_predictions();
 void print_attention_predictions();
+void print_step_predictions();
+/** The same as JSON lines, one a command, with its op and shapes as `thalweg bench ops` names them. */
+void print_step_commands();
 void matmul_benchmarks(Device& device, const Options& options);
 void attention_benchmarks(Device& device, const Options& options);
 void memory_benchmarks(Device& device, const Options& options);

@@ -1,6 +1,9 @@
 // Benchmarks of the CUDA kernels: a line about the device, then one JSON line for each measurement.
 //   kernel_bench [--only GROUP] [--tiny]
-//   kernel_bench --predict    what cost models expect of the paper's matrix products and of attention; needs no device
+//   kernel_bench --predict    what cost models expect of the paper's matrix products, of attention and of whole steps;
+//   needs
+//                             no device
+//   kernel_bench --predict-step    the commands of those steps as JSON lines
 #include <cstring>
 
 #include "test/native/bench/harness.h"
@@ -13,11 +16,16 @@ int main(int argc, char** argv) {
     else if (std::strcmp(argv[i], "--predict") == 0) {
       bench::print_predictions();
       bench::print_attention_predictions();
+      bench::print_step_predictions();
+      return 0;
+    } else if (std::strcmp(argv[i], "--predict-step") == 0) {
+      bench::print_step_commands();
       return 0;
     } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc)
       options.only = argv[++i];
     else {
-      std::fprintf(stderr, "usage: %s [--only matmul|attention|memory] [--tiny] | --predict\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [--only matmul|attention|memory] [--tiny] | --predict | --predict-step\n",
+                   argv[0]);
       return 2;
     }
   }

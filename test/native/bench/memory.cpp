@@ -45,20 +45,22 @@ void memory_benchmarks(Device& device, const Options& options) {
         return std::vector<Tensor>{f32({s.copy}), f32({s.copy})};
       },
       cuda::copy, cuda::copy_workspace);
-  one<ops::Rmsnorm>(
-      device, options, "rmsnorm", half_bytes(2 * s.rows * s.dim), {{"rows", s.rows}, {"dim", s.dim}}, {1e-5},
-      [&] {
-        return std::vector<Tensor>{act(s.rows, s.dim), f32({s.dim}), act(s.rows, s.dim), f32({s.rows})};
-      },
-      cuda::rmsnorm, cuda::rmsnorm_workspace);
-  one<ops::RmsnormBackward>(
-      device, options, "rmsnorm backward with addend", half_bytes(4 * s.rows * s.dim),
-      {{"rows", s.rows}, {"dim", s.dim}}, {0},
-      [&] {
-        return std::vector<Tensor>{act(s.rows, s.dim), f32({s.dim}),       f32({s.rows}), act(s.rows, s.dim),
-                                   act(s.rows, s.dim), act(s.rows, s.dim), f32({s.dim})};
-      },
-      cuda::rmsnorm_backward, cuda::rmsnorm_backward_workspace);
+  for (int64_t dim : options.tiny ? std::vector{s.dim} : std::vector<int64_t>{768, s.dim}) {
+    one<ops::Rmsnorm>(
+        device, options, "rmsnorm", half_bytes(2 * s.rows * dim), {{"rows", s.rows}, {"dim", dim}}, {1e-5},
+        [&] {
+          return std::vector<Tensor>{act(s.rows, dim), f32({dim}), act(s.rows, dim), f32({s.rows})};
+        },
+        cuda::rmsnorm, cuda::rmsnorm_workspace);
+    one<ops::RmsnormBackward>(
+        device, options, "rmsnorm backward with addend", half_bytes(4 * s.rows * dim), {{"rows", s.rows}, {"dim", dim}},
+        {0},
+        [&] {
+          return std::vector<Tensor>{act(s.rows, dim), f32({dim}),       f32({s.rows}), act(s.rows, dim),
+                                     act(s.rows, dim), act(s.rows, dim), f32({dim})};
+        },
+        cuda::rmsnorm_backward, cuda::rmsnorm_backward_workspace);
+  }
   one<ops::Swiglu>(
       device, options, "swiglu", half_bytes(3 * s.rows * s.ffn), {{"rows", s.rows}, {"ffn", s.ffn}},
       {static_cast<double>(s.ffn)},

@@ -1,15 +1,18 @@
 #pragma once
 #include <cstdint>
 
-/** The matrix products of the paper's four models at a context of 4096, for benchmarks and predictions. */
+/** The paper's four models at a context of 4096 and their matrix products, for benchmarks and predictions. */
 namespace bench {
 
 struct PaperModel {
   const char* name;
-  int64_t dim, ffn, layers;
+  int64_t dim, ffn, layers, heads;
+  int64_t sequences;  // of a step in the suite for a GPU
 };
-constexpr PaperModel kPaperModels[] = {
-    {"0.1b", 768, 3072, 12}, {"0.3b", 1024, 2048, 24}, {"0.6b", 1536, 6144, 24}, {"1.2b", 2048, 8192, 16}};
+constexpr PaperModel kPaperModels[] = {{"0.1b", 768, 3072, 12, 12, 8},
+                                       {"0.3b", 1024, 2048, 24, 16, 8},
+                                       {"0.6b", 1536, 6144, 24, 32, 4},
+                                       {"1.2b", 2048, 8192, 16, 16, 4}};
 constexpr int64_t kPaperVocab = 32000;
 constexpr int64_t kPaperTokens = 16384;  // four sequences
 constexpr int64_t kPaperLength = 4096;

@@ -1,3 +1,5 @@
+#include "test/native/bench/predict.h"
+
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -15,17 +17,6 @@ namespace {
 
 using namespace thalweg::cuda;
 using namespace thalweg::cuda::matmul;
-
-/** An H200: 132 multiprocessors of 4096 operations a clock. At its 1980 MHz that is 1070 TFLOP/s; products of random
- * numbers draw so much power that the clock falls, and no library is known to sustain more than kSustained. */
-constexpr thalweg::cuda::Target kH200{90, 132, 227 * 1024};
-constexpr double kHertz = 1.98e9, kPeak = 132 * 4096 * kHertz, kSustained = 790e12;
-
-/** Seconds of a product: its schedule's, or those the power allows. */
-double product_seconds(const Shape& s, double clocks) {
-  const double flops = 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
-  return std::max(clocks / kHertz, flops / kSustained);
-}
 
 /** Of a kernel bound by memory. */
 double memory_seconds(double bytes) { return bytes / (16.0 * 132 * kHertz); }

@@ -25,6 +25,8 @@ export function rowsOf(given: {
         epochs: 0.5,
         state: given.sameState ? `same-${seed}` : `${schedule}-${seed}-${JSON.stringify(given.labels)}`,
         loss,
+        entropy: null,
+        byEntropy: null,
         controlLoss: loss === null ? null : loss + 0.1,
       }),
     ),

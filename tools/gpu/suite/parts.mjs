@@ -5,14 +5,19 @@ import { join } from "node:path";
 import { allCases, compareAll } from "../conformance.mjs";
 import { allTests, commandLine, execute, failureOf, jsonLines } from "./execute.mjs";
 
-/** The paper's models, their sequences in a step of context 4096. */
-const paperModels = [
+/** The paper's models, their sequences in a step of context 4096 (those of kernel_bench --predict); the ends of the range
+ * before the kernels, the others after, so that a short loan of a GPU brings what matters most. */
+const outerModels = [
   ["paper-0.1b", 8],
-  ["paper-0.3b", 8],
-  ["paper-0.6b", 4],
   ["paper-1.2b", 4],
 ];
-const benchGroups = { memory: 60, matmul: 200, attention: 140 };
+const innerModels = [
+  ["paper-0.3b", 8],
+  ["paper-0.6b", 4],
+];
+const benchGroups = { matmul: 100, attention: 60, memory: 25 };
+/** Clocks have settled by then, and a median of so many steps is steady. */
+const measuredSteps = ["--warmup", "10", "--steps", "20"];
 
 const thalweg = (place, args) => [process.execPath, [join(place.root, "dist/cli/main.js"), ...args]];
 
@@ -86,34 +91,34 @@ export function parityJobs(place) {
   return [{ name: "loss curves", seconds: place.tiny ? 10 : 240, run }];
 }
 
-/** Our training step; halves the micro-batch while the memory does not suffice. */
-function trainOurs(place, preset, batch, seconds) {
+const sizesOf = (preset, batch) => ["--preset", preset, "--batch", String(batch), "--seq", "4096"];
+
+/** Every kernel of our training step, beside what the cost models expect of it. */
+function profileOurs(place, preset, batch, seconds) {
+  const sizes = place.tiny ? ["--preset", "quickstart", "--batch", "1", "--seq", "16"] : sizesOf(preset, batch);
+  const step = [...sizes, "--precision", "bf16", "--steps", place.tiny ? "1" : "5"];
+  const [command, args] = thalweg(place, ["bench", "ops", "--device", place.device, ...step, "--json"]);
+  const { command: said, ...timings } = measured(place, command, args, { seconds });
+  const found = execute(place.root, place.kernelBench, ["--predict-step"], { seconds: 60 });
+  const expected = new Map(
+    jsonLines(found.out).flatMap((p) => (p.model === preset ? [[`${p.op} ${p.shapes}`, p]] : [])),
+  );
+  const commands = Object.values(timings).map((line) => {
+    const p = expected.get(`${line.op} ${line.shapes}`);
+    return { ...line, ...(p ? { predictedMilliseconds: 1e3 * p.seconds, floorMilliseconds: 1e3 * p.floor } : {}) };
+  });
+  return { ok: commands.length > 0, command: said, commands };
+}
+
+/** Our training step, with further options; halves the micro-batch while the memory does not suffice. */
+function trainOurs(place, preset, batch, seconds, more = []) {
   for (let microBatch = batch; ; microBatch /= 2) {
     const sizes = place.tiny
-      ? ["--preset", "quickstart", "--batch", "1", "--seq", "16", "--steps", "1"]
-      : [
-          "--preset",
-          preset,
-          "--batch",
-          String(batch),
-          "--seq",
-          "4096",
-          "--micro-batch",
-          String(microBatch),
-          "--steps",
-          "10",
-        ];
+      ? ["--preset", "quickstart", "--batch", "1", "--seq", "16", "--warmup", "1", "--steps", "1"]
+      : [...sizesOf(preset, batch), "--micro-batch", String(microBatch), ...measuredSteps];
     try {
-      const [command, args] = thalweg(place, [
-        "bench",
-        "train",
-        "--device",
-        place.device,
-        "--precision",
-        "bf16",
-        ...sizes,
-        "--json",
-      ]);
+      const how = ["--device", place.device, "--precision", "bf16", ...sizes, ...more];
+      const [command, args] = thalweg(place, ["bench", "train", ...how, "--json"]);
       return measured(place, command, args, { seconds });
     } catch (error) {
       if (error.status !== 4 || microBatch === 1) throw error;
@@ -133,13 +138,24 @@ export function benchJobs(place) {
       return { ok, device, lines, command: r.command, ...(ok ? {} : { error: failureOf(r) }) };
     },
   }));
-  const models = place.tiny ? [["quickstart", 1]] : paperModels;
-  const steps = models.map(([preset, batch]) => ({
-    name: `train ${preset}`,
-    seconds: place.tiny ? 10 : 45,
-    run: (limit) => ({ ok: true, ...trainOurs(place, preset, batch, limit) }),
-  }));
-  return [...kernels, ...steps];
+  const steps = (models, note = "", more = []) =>
+    models.map(([preset, batch]) => ({
+      name: `train ${preset}${note}`,
+      seconds: place.tiny ? 10 : 25,
+      run: (limit) => ({ ok: true, ...trainOurs(place, preset, batch, limit, more) }),
+    }));
+  const anyOrder = (models) => steps(models, ", sums in any order", ["--gradient-sums", "any"]);
+  const profiles = (models) =>
+    models.map(([preset, batch]) => ({
+      name: `kernels of ${preset}`,
+      seconds: place.tiny ? 10 : 20,
+      run: (limit) => profileOurs(place, preset, batch, limit),
+    }));
+  const [first, then] = place.tiny ? [[["quickstart", 1]], []] : [outerModels, innerModels];
+  return [
+    ...[...steps(first), ...profiles(first), ...anyOrder(first), ...kernels],
+    ...[...steps(then), ...profiles(then), ...anyOrder(then)],
+  ];
 }
 
 /** Why PyTorch cannot be measured here; null when it can. */
@@ -152,7 +168,7 @@ export function peerMissing(place) {
   return r.status === 3 ? "PyTorch here has no CUDA" : `${place.python} has no PyTorch`;
 }
 
-/** PyTorch on the shapes of the part `bench`, given its record, then whole steps, ours and theirs in turn. */
+/** Whole steps, ours and theirs in turn, and PyTorch on the shapes of the part `bench`, given its record. */
 export function peerJobs(place, bench) {
   const device = ["--device", place.peerDevice];
   const kernels = Object.entries(benchGroups).flatMap(([group, seconds]) => {
@@ -175,21 +191,24 @@ export function peerJobs(place, bench) {
     };
     return [{ name: group, seconds: place.tiny ? 30 : seconds, run }];
   });
-  const models = place.tiny ? [["10m", 1]] : paperModels;
-  const steps = models.map(([preset, batch]) => ({
-    name: `train ${preset}`,
-    seconds: place.tiny ? 60 : 200,
-    run: (limit) => {
-      const ours = trainOurs(place, preset, batch, limit);
-      const script = join(place.root, "tools/bench/torch_llama.py");
-      const sizes = place.tiny ? ["--seq", "16", "--steps", "1", "--warmup", "1"] : ["--seq", "4096", "--compile"];
-      const args = [script, ...device, "--preset", preset, "--precision", "bf16", "--batch", String(batch), ...sizes];
-      const theirs = measured({ ...place, env: {} }, place.python, args, { seconds: limit }, true);
-      theirs.command = theirs.command.replace(place.python, "python3");
-      return { ok: true, ours, theirs, ratio: ours.tokensPerSecond / theirs.tokensPerSecond };
-    },
-  }));
-  return [...kernels, ...steps];
+  const steps = (models) =>
+    models.map(([preset, batch]) => ({
+      name: `train ${preset}`,
+      seconds: place.tiny ? 60 : 150,
+      run: (limit) => {
+        const ours = trainOurs(place, preset, batch, limit);
+        const script = join(place.root, "tools/bench/torch_llama.py");
+        const sizes = place.tiny
+          ? ["--preset", preset, "--batch", "1", "--seq", "16", "--warmup", "1", "--steps", "1"]
+          : [...sizesOf(preset, batch), "--compile", ...measuredSteps];
+        const args = [script, ...device, "--precision", "bf16", ...sizes];
+        const theirs = measured({ ...place, env: {} }, place.python, args, { seconds: limit }, true);
+        theirs.command = theirs.command.replace(place.python, "python3");
+        return { ok: true, ours, theirs, ratio: ours.tokensPerSecond / theirs.tokensPerSecond };
+      },
+    }));
+  const [first, then] = place.tiny ? [[["10m", 1]], []] : [outerModels, innerModels];
+  return [...steps(first), ...kernels, ...steps(then)];
 }
 
 /** Where the programs of a build are: `build` is out/cuda, or out/native for the SIMT machine. Throws saying what is missing. */

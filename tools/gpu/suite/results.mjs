@@ -40,14 +40,14 @@ const sameSubject = (a, b) =>
  * Runs the jobs of a part, { name, seconds, limit, run(secondsLeft) } with `seconds` an estimate and `limit` what it may take
  * at most (else a minute, or three times the estimate): a kernel that hangs must not take the others' time. Writes `path` after
  * each one.
- * Jobs that the budget does not allow are named in `left`; a later run with the same subject goes on with those. A failed
- * job is measured again. Returns what was written: { part, ...subject, complete, ok, left, results }.
+ * Jobs that the budget does not allow, and those that come back `unfinished` because their time was up, are named in `left`; a
+ * later run with the same subject goes on with those. A failed job is measured again. Returns what was written: { part, ...subject, complete, ok, left, results }.
  */
 export async function runPart({ part, subject, jobs, budget, path, say = () => {} }) {
   const before = existsSync(path) ? readJson(path) : null;
   const kept = sameSubject(before, subject) ? before.results : {};
   const record = { part, ...subject, complete: false, ok: true, left: [], results: {} };
-  for (const { name } of jobs) if (kept[name]?.ok) record.results[name] = kept[name];
+  for (const { name } of jobs) if (kept[name]?.ok && !kept[name].unfinished) record.results[name] = kept[name];
   for (const [i, job] of jobs.entries()) {
     if (record.results[job.name]) continue;
     if (!budget.allows(job.seconds)) {
@@ -63,6 +63,7 @@ export async function runPart({ part, subject, jobs, budget, path, say = () => {
       result = { ok: false, error: String(error.message ?? error) };
     }
     record.results[job.name] = { ...result, tookSeconds: Number(((performance.now() - start) / 1000).toFixed(1)) };
+    if (result.unfinished) record.left.push(job.name);
     if (!result.ok) say(`  FAIL ${job.name}: ${result.error ?? "see the result"}`);
     writeJson(path, record);
   }

@@ -1,5 +1,7 @@
 // The suite's results as a page to read: what agreed, what failed, rates beside PyTorch's.
 
+import { studySection } from "./study.mjs";
+
 const table = (head, rows) => {
   const line = (cells) => `| ${cells.join(" | ")} |`;
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
@@ -60,7 +62,7 @@ function memory(parts) {
   const all = paired(parts, "memory");
   const copy = all.find(({ line }) => line.name === "copy")?.line.gbytesPerSecond;
   const rows = all.map(({ line, peer }) => [
-    line.name,
+    line.dim ? `${line.name}, ${line.dim} wide` : line.name,
     number(line.gbytesPerSecond),
     Number.isFinite(copy) ? `${number((100 * line.gbytesPerSecond) / copy)}%` : "-",
     number(peer?.gbytesPerSecond),
@@ -100,7 +102,7 @@ function trainingSteps(parts) {
   const rows = names.map((name) => {
     const pair = parts.peer?.results?.[name];
     const ours = pair?.ours ?? parts.bench?.results?.[name];
-    const theirs = pair?.theirs;
+    const { theirs } = parts.peer?.results?.[name.split(",")[0]] ?? {}; // PyTorch's attention adds in any order itself
     if (ours?.tokensPerSecond === undefined) return [name.slice(6), `FAIL ${ours?.error ?? ""}`, "", "", "", "", ""];
     return [
       name.slice(6),
@@ -115,7 +117,25 @@ function trainingSteps(parts) {
   return table(["model", "batch", "tokens/s", "model TFLOP/s", "GiB", "PyTorch tokens/s (memory)", "ratio"], rows);
 }
 
-/** The page for { device, commit, ptxHash, parts: { conformance, kernels, parity, bench, peer } }; parts may be absent. */
+/** The kernels of a step, where the cost models expected what; the largest first. */
+function profiles(parts) {
+  return Object.entries(parts.bench?.results ?? {}).flatMap(([name, r]) => {
+    if (!name.startsWith("kernels of ") || !r.commands) return [];
+    const rows = r.commands.map((c) => [
+      `${c.op} ${c.shapes}`,
+      c.calls,
+      number(c.milliseconds, 3),
+      number(c.predictedMilliseconds, 3),
+      ratio(c.milliseconds, c.predictedMilliseconds),
+      number(c.floorMilliseconds, 3),
+      `${number(100 * c.share, 1)}%`,
+    ]);
+    const head = [name.slice(11), "calls", "ms", "predicted", "ratio", "floor", "of the step"];
+    return [table(head, rows)];
+  });
+}
+
+/** The page for { device, commit, ptxHash, parts: { conformance, kernels, parity, bench, peer, study } }; parts may be absent. */
 export function suiteTable(suite) {
   const { device, parts } = suite;
   const peer = parts.peer?.results && Object.values(parts.peer.results).find((r) => r.about)?.about;
@@ -131,7 +151,8 @@ export function suiteTable(suite) {
     section(
       "Benchmarks",
       measured,
-      [memory(parts), matmul(parts), attention(parts), trainingSteps(parts)].join("\n\n"),
+      [trainingSteps(parts), ...profiles(parts), memory(parts), matmul(parts), attention(parts)].join("\n\n"),
     );
+  if (parts.study) section("Study", parts.study, studySection(parts.study));
   return `${sections.join("\n\n")}\n`;
 }

@@ -60,6 +60,7 @@ const train = defineCommand({
       describe: "The order in which gradients are added, as in a config.",
     },
     steps: { type: "number", default: 10, describe: "Steps measured." },
+    warmup: { type: "number", default: 3, describe: "Steps before them that do not count." },
   },
   run: async (args) => {
     const { benchTrain } = await import("../../train/benchmark.ts");
@@ -70,6 +71,7 @@ const train = defineCommand({
       microBatch: args["micro-batch"],
       recompute: args.recompute,
       gradientSums: args["gradient-sums"],
+      warmup: args.warmup,
       onStep: (step, ms, loss) => note(`step ${step}  ${ms.toFixed(1)} ms  loss ${loss.toFixed(4)}`),
     });
     if (args.json) return printJson(result);

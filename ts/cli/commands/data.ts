@@ -93,28 +93,34 @@ const prepareCommand = defineCommand({
 const inspectCommand = defineCommand({
   command: "inspect <dataset>",
   describe: "What a prepared dataset holds; --verify checks every byte",
-  positionals: { dataset: { type: "string", demandOption: true, describe: "Folder with a dataset.json." } },
+  positionals: {
+    dataset: { type: "string", demandOption: true, describe: "Folder that `data prepare` made, or one of its parts." },
+  },
   options: {
     verify: { type: "boolean", default: false, describe: "Check all checksums." },
     samples: { type: "number", default: 3, describe: "Documents to show." },
     json: jsonOption,
   },
   run: async (args) => {
-    const [{ inspectDataset }, { formatTable }] = await Promise.all([
+    const [{ inspectDataset }, { datasetsIn }, { formatTable }] = await Promise.all([
       import("../../data/inspect.ts"),
+      import("../../data/dataset.ts"),
       import("../../report/table.ts"),
     ]);
     const { verify, samples } = args;
-    const found = await inspectDataset(args.dataset, { verify, samples });
-    if (args.json) printJson(found);
-    else {
-      print(formatTable([found.folder, ""], found.rows));
-      for (const s of found.samples) print(`\n--- document ${s.document}, ${s.tokens} tokens\n${s.text}`);
-      if (found.verified) note("every byte is as it was written");
-    }
-    if (found.problem) {
-      note(`error: ${found.problem}`);
-      process.exitCode = 5;
+    const folders = datasetsIn(args.dataset);
+    for (const folder of folders.length > 0 ? folders : [args.dataset]) {
+      const found = await inspectDataset(folder, { verify, samples });
+      if (args.json) printJson(found);
+      else {
+        print(formatTable([found.folder, ""], found.rows));
+        for (const s of found.samples) print(`\n--- document ${s.document}, ${s.tokens} tokens\n${s.text}`);
+        if (found.verified) note("every byte is as it was written");
+      }
+      if (found.problem) {
+        note(`error: ${found.problem}`);
+        process.exitCode = 5;
+      }
     }
   },
 });

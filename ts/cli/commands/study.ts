@@ -38,6 +38,11 @@ const run = defineCommand({
   positionals: filePositionals,
   options: {
     ...planOptions,
+    "in-process": {
+      type: "boolean",
+      default: false,
+      describe: "Train in this process, one segment at a time, instead of starting workers.",
+    },
     executor: {
       choices: ["local", "slurm"] as const,
       default: "local" as const,

@@ -11,6 +11,11 @@ export const tune = defineCommand({
     out: { type: "string", describe: "Folder of the study. Default: studies/<name>." },
     jobs: { type: "number", describe: "Segments trained at the same time." },
     threads: { type: "number", describe: "Threads of each." },
+    "in-process": {
+      type: "boolean",
+      default: false,
+      describe: "Train in this process, one segment at a time, instead of starting workers.",
+    },
     json: jsonOption,
   },
   examples: [["$0 tune configs/studies/wsd-vs-wsds-vs-cosine.yaml", "writes tuned.json; killed anywhere, it goes on"]],

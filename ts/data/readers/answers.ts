@@ -1,19 +1,28 @@
 import type { ChildProcess } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 
+/** Memory of a process that decodes above which it is given up, in MiB. */
+const largestProcess = 3072;
+/** Milliseconds between looks at that memory: it cannot grow by much meanwhile. */
+const lookEvery = 100;
+
 /**
- * What a decoder in a process or thread of its own says next, or why it says nothing: it failed, ended, or was silent for
- * `patience` seconds. To be called together with the question.
+ * What a decoder in a process or thread of its own says next, or why it says nothing: it failed, ended, was silent for
+ * `patience` seconds or, as a process, took more than `memory` MiB. To be called together with the question. A decoder that was
+ * given up goes on with its work: it is the caller's to end.
  */
 export function nextAnswer<T extends object>(
   decoder: ChildProcess | Worker,
   patience: number,
+  memory = largestProcess,
 ): Promise<T | { error: string }> {
   // A process may exit before all that it said has been read; its channel closes afterwards.
   const end = decoder instanceof Worker ? "exit" : "disconnect";
   return new Promise((resolve) => {
     const settle = (found: T | { error: string }) => {
       clearInterval(timer);
+      clearInterval(watch);
       decoder.off("message", settle).off("error", failed).off(end, ended);
       resolve(found);
     };
@@ -24,8 +33,22 @@ export function nextAnswer<T extends object>(
     const timer = setInterval(() => {
       if (++tenths === 10) settle({ error: `no end in ${patience} s` });
     }, 100 * patience);
+    const watch = setInterval(() => {
+      if (residentMebibytes(decoder) > memory) settle({ error: `the decoder took more than ${memory} MiB of memory` });
+    }, lookEvery);
     decoder.on("message", settle).on("error", failed).on(end, ended);
   });
+}
+
+/** Of a process, as Linux' /proc tells; 0 of a thread, and where nothing is told. */
+function residentMebibytes(decoder: ChildProcess | Worker): number {
+  if (decoder instanceof Worker) return 0;
+  try {
+    const status = readFileSync(`/proc/${decoder.pid}/status`, "utf8");
+    return Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1] ?? 0) / 1024;
+  } catch {
+    return 0;
+  }
 }
 
 const loaders = /^(?:--import|--require|-r|--loader|--experimental-loader|--conditions|-C)(=|$)/;

@@ -6,6 +6,7 @@ import * as zlib from "node:zlib";
 import { ThalwegError } from "../../base/errors.ts";
 import { type InputFile, type ReadReport, standardInput } from "../documents.ts";
 import { unpackedZstd } from "./zstd.ts";
+import { ZstdFrames } from "./zstd_frames.ts";
 
 const defaultChunk = 1 << 20;
 
@@ -101,7 +102,7 @@ export async function* fileBytes(file: InputFile, meter: RawMeter, options: Byte
     if (first?.done) return;
     const chunks = first ? prepend(first.value, raw) : raw;
     packing = first ? packingOfBytes(first.value) : packingOf(file.name);
-    yield* packing === null ? chunks : unpacked(chunks, packing, options);
+    yield* packing === null ? chunks : unpacked(chunks, packing, file.path, options);
   } catch (cause) {
     if (packing === null || cause instanceof ThalwegError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -116,11 +117,25 @@ export async function* fileBytes(file: InputFile, meter: RawMeter, options: Byte
 }
 
 /** Newer versions of Node unpack zstd themselves; the package fzstd does otherwise. */
-function unpacked(chunks: AsyncIterable<Buffer>, packing: Packing, options: BytesOptions): AsyncGenerator<Buffer> {
+function unpacked(
+  chunks: AsyncIterable<Buffer>,
+  packing: Packing,
+  file: string,
+  options: BytesOptions,
+): AsyncGenerator<Buffer> {
   const { chunkBytes = defaultChunk, patience } = options;
   if (packing === "gz") return inflated(chunks, zlib.createGunzip({ chunkSize: Math.min(chunkBytes, 1 << 18) }));
   const { createZstdDecompress } = zlib as { createZstdDecompress?: () => NodeJS.ReadWriteStream };
-  return createZstdDecompress ? inflated(chunks, createZstdDecompress()) : unpackedZstd(chunks, patience);
+  const seen = looked(chunks, new ZstdFrames(file));
+  return createZstdDecompress ? inflated(seen, createZstdDecompress()) : unpackedZstd(seen, patience);
+}
+
+/** Each chunk once its headers have been found fit to be unpacked. */
+async function* looked(chunks: AsyncIterable<Buffer>, frames: ZstdFrames): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    frames.see(chunk);
+    yield chunk;
+  }
 }
 
 async function* metered(source: AsyncIterable<Buffer>, meter: RawMeter): AsyncGenerator<Buffer> {

@@ -1,15 +1,17 @@
 /**
- * The program of a child process: decodes one parquet file and answers each request for rows. A damaged file can keep the
- * decoder busy for ever or make it ask for any amount of memory; a process can be ended without harm.
+ * The program of a child process: decodes parquet files, one after the other, and answers each request for rows. A damaged file
+ * can keep the decoder busy for ever or make it ask for any amount of memory; a process can be ended without harm.
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { optionalPackage } from "../optional.ts";
 import { fieldOf } from "./lines.ts";
 
-/** What it is started with, as JSON in its only argument. */
+/** The text column of a file. */
 export interface ParquetTask {
   readonly path: string;
   readonly field: string;
+  /** Bytes of a page, or characters of the texts asked for, above which memory is refused. */
+  readonly largest: number;
 }
 
 /** One row group's text column. */
@@ -17,7 +19,7 @@ export interface ParquetGroup {
   readonly rows: number;
   /** Values of the column; at least `rows`, unless the file is damaged. */
   readonly values: number;
-  /** Bytes of the column, unpacked. */
+  /** Bytes of the column, packed or unpacked, whichever are more. */
   readonly bytes: number;
 }
 
@@ -28,12 +30,15 @@ export interface ParquetFacts {
   readonly groups: readonly ParquetGroup[];
 }
 
-export type ParquetRequest = { readonly rowStart: number; readonly rowEnd: number };
-/** Texts: null where a row has none. */
+export type ParquetRows = { readonly rowStart: number; readonly rowEnd: number };
+/** The next file, rows of it, or the end of it, to which there is no answer. */
+export type ParquetQuestion = { open: ParquetTask } | { rows: ParquetRows } | { close: true };
+/** Texts: null where a row has none. `tooLarge`: the characters of the rows asked for. */
 export type ParquetAnswer =
   | { facts: ParquetFacts }
   | { texts: (string | null)[] }
-  | { error: string | { code: string; message: string } };
+  | { tooLarge: number }
+  | { refused: string | { code: string; message: string } };
 
 interface Metadata {
   readonly num_rows: bigint;
@@ -44,6 +49,7 @@ interface Metadata {
         readonly path_in_schema: readonly string[];
         readonly num_values: bigint;
         readonly total_uncompressed_size: bigint;
+        readonly total_compressed_size: bigint;
       };
     }[];
   }[];
@@ -52,6 +58,7 @@ interface AsyncBuffer {
   byteLength: number;
   slice(start: number, end?: number): Promise<ArrayBuffer>;
 }
+type Decompressor = (bytes: Uint8Array, size: number) => Uint8Array;
 interface Hyparquet {
   parquetMetadataAsync(file: AsyncBuffer): Promise<Metadata>;
   parquetReadObjects(options: object): Promise<Record<string, unknown>[]>;
@@ -72,38 +79,80 @@ function factsOf(metadata: Metadata, field: string): ParquetFacts {
   const column = columnOf(field, columns);
   const groups = named.map((group) => {
     const own = group.columns.filter(({ name }) => name === column);
+    const sizes = own.map((c) => [Number(c.total_uncompressed_size), Number(c.total_compressed_size)] as const);
     return {
       rows: group.rows,
-      values: Math.min(...own.map((c) => Number(c.num_values))),
-      bytes: own.reduce((sum, c) => sum + Number(c.total_uncompressed_size), 0),
+      values: own.length === 0 ? 0 : Math.min(...own.map((c) => Number(c.num_values))),
+      bytes: sizes.reduce((sum, size) => sum + Math.max(...size), 0),
     };
   });
   return { rows: Number(metadata.num_rows), columns, groups };
 }
 
-async function serve({ path, field }: ParquetTask): Promise<void> {
+/** A page whose size is damaged is refused before memory is asked for. */
+const limited = (compressors: Record<string, Decompressor>, largest: number): Record<string, Decompressor> =>
+  Object.fromEntries(
+    Object.entries(compressors).map(([name, unpack]) => [
+      name,
+      (bytes, size) => {
+        if (!(size <= largest)) throw new Error(`a page of ${size} bytes`);
+        return unpack(bytes, size);
+      },
+    ]),
+  );
+
+interface OpenFile {
+  readonly facts: ParquetFacts;
+  read(rows: ParquetRows): Promise<ParquetAnswer>;
+  close(): Promise<void>;
+}
+
+async function openFile({ path, field, largest }: ParquetTask): Promise<OpenFile> {
   const { parquetMetadataAsync, parquetReadObjects } = await optionalPackage<Hyparquet>(
     "hyparquet",
     "reading .parquet",
   );
-  const { compressors } = await optionalPackage<{ compressors: object }>("hyparquet-compressors", "reading .parquet");
-  const source = await asyncBuffer(await open(path, "r"));
-  const metadata = await parquetMetadataAsync(source);
-  const facts = factsOf(metadata, field);
-  const columns = [columnOf(field, facts.columns)];
-  process.on("message", async (rows: ParquetRequest) => {
-    try {
-      const found = await parquetReadObjects({ file: source, metadata, columns, compressors, ...rows });
-      const texts = found.map((row) => {
-        const text = fieldOf(row, field);
-        return typeof text === "string" ? text : null;
-      });
-      answer({ texts });
-    } catch (error) {
-      answer({ error: String(error) });
-    }
-  });
-  answer({ facts });
+  const { compressors: all } = await optionalPackage<{ compressors: Record<string, Decompressor> }>(
+    "hyparquet-compressors",
+    "reading .parquet",
+  );
+  const compressors = limited(all, largest);
+  const handle = await open(path, "r");
+  try {
+    const file = await asyncBuffer(handle);
+    const metadata = await parquetMetadataAsync(file);
+    const facts = factsOf(metadata, field);
+    const columns = [columnOf(field, facts.columns)];
+    return {
+      facts,
+      read: async (rows) => {
+        const found = await parquetReadObjects({ file, metadata, columns, compressors, ...rows });
+        const texts = found.map((row) => {
+          const text = fieldOf(row, field);
+          return typeof text === "string" ? text : null;
+        });
+        // A dictionary may hold a long text once for many rows.
+        const characters = texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
+        return characters > largest ? { tooLarge: characters } : { texts };
+      },
+      close: () => handle.close(),
+    };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+let file: OpenFile | null = null;
+
+async function answerTo(question: ParquetQuestion): Promise<ParquetAnswer | null> {
+  if ("rows" in question) return file!.read(question.rows);
+  const before = file;
+  file = null;
+  await before?.close();
+  if ("close" in question) return null;
+  file = await openFile(question.open);
+  return { facts: file.facts };
 }
 
 async function asyncBuffer(handle: FileHandle): Promise<AsyncBuffer> {
@@ -121,12 +170,16 @@ async function asyncBuffer(handle: FileHandle): Promise<AsyncBuffer> {
   };
 }
 
-const answer = (message: ParquetAnswer): void => void process.send!(message);
-
 if (process.send) {
+  const answer = (message: ParquetAnswer): void => void process.send!(message);
   process.on("disconnect", () => process.exit());
-  serve(JSON.parse(process.argv[2]!) as ParquetTask).catch((error: unknown) => {
-    const { code, message } = error as { code?: string; message: string };
-    answer({ error: code === "BAD_OPTION" ? { code, message } : String(error) });
+  process.on("message", async (question: ParquetQuestion) => {
+    try {
+      const found = await answerTo(question);
+      if (found) answer(found);
+    } catch (error) {
+      const { code, message } = error as { code?: string; message: string };
+      answer({ refused: code === "BAD_OPTION" ? { code, message } : String(error) });
+    }
   });
 }

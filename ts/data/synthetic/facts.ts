@@ -43,8 +43,9 @@ export class FactsSource implements SyntheticSource {
   readonly entropyRate = null;
   private readonly seed: number;
   private readonly sentences: number;
-  private readonly people: readonly { readonly name: string; readonly town: string; readonly trade: string }[];
-  private readonly names: readonly string[];
+  /** What is certain of each person, as choices of one. */
+  private readonly people: readonly { readonly town: Spelling; readonly trade: Spelling }[];
+  private readonly names: Spelling;
 
   /** @throws ThalwegError BAD_OPTION for more people than there are names */
   constructor(options: FactsOptions = {}) {
@@ -60,51 +61,88 @@ export class FactsSource implements SyntheticSource {
     this.sentences = sentences;
     const random = randomOf(`facts ${seed} language`);
     const pick = (list: readonly string[]) => list[Math.floor(random() * list.length)]!;
-    this.people = choose(random, most, people).map((n) => ({
-      name: openings[n >> 8]! + middles[(n >> 4) & 15]! + endings[n & 15]!,
-      town: pick(towns),
-      trade: pick(trades),
+    const drawn = choose(random, most, people);
+    this.people = drawn.map(() => ({
+      town: new Spelling([`${pick(towns)}.\n`]),
+      trade: new Spelling([`${pick(trades)}.\n`]),
     }));
-    this.names = this.people.map(({ name }) => `${name} `);
+    this.names = new Spelling(drawn.map((n) => `${openings[n >> 8]}${middles[(n >> 4) & 15]}${endings[n & 15]} `));
   }
 
   document(stream: string, index: number): SyntheticDocument {
     const random = randomOf(`facts ${this.seed} ${stream} ${index}`);
     const out = new DocumentBuilder();
-    const choice = (options: readonly string[]): number => {
-      const chosen = Math.floor(random() * options.length);
-      spell(out, options, chosen);
+    const choice = (options: Spelling): number => {
+      const chosen = Math.floor(random() * options.count);
+      options.write(chosen, out);
       return chosen;
     };
     for (let s = 0; s < this.sentences; s++) {
       const person = this.people[choice(this.names)]!;
-      const kind = choice(["was born in ", "works as a ", "then "]);
-      if (kind === 0) choice([`${person.town}.\n`]);
-      else if (kind === 1) choice([`${person.trade}.\n`]);
+      const kind = choice(kinds);
+      if (kind === 0) choice(person.town);
+      else if (kind === 1) choice(person.trade);
       else {
-        choice(verbs.map((verb) => `${verb} `));
+        choice(deeds);
         choice(this.names);
-        choice(times.map((time) => `${time}.\n`));
+        choice(moments);
       }
     }
     return out.finish();
   }
 }
 
-/** Writes one of equally likely options (none the beginning of another), byte by byte with its entropy. */
-function spell(out: DocumentBuilder, options: readonly string[], chosen: number): void {
-  const text = options[chosen]!;
-  let fitting = options;
-  for (let i = 0; i < text.length; i++) {
-    const counts = new Map<number, number>();
-    for (const option of fitting) {
-      const byte = option.charCodeAt(i);
-      counts.set(byte, (counts.get(byte) ?? 0) + 1);
+/** What may follow the bytes of a choice written so far. */
+interface Prefix {
+  /** Entropy of the next byte in nats. */
+  readonly entropy: number;
+  /** By the next byte: its probability, and what may follow it; made when it is first written. */
+  readonly next: Map<number, { readonly probability: number; after: Prefix | null }>;
+  readonly fitting: readonly string[];
+}
+
+/** Equally likely texts (none the beginning of another), written byte by byte, each with its entropy. */
+class Spelling {
+  readonly count: number;
+  private readonly options: readonly string[];
+  private readonly root: Prefix;
+
+  constructor(options: readonly string[]) {
+    this.count = options.length;
+    this.options = options;
+    this.root = prefixOf(options, 0);
+  }
+
+  write(chosen: number, out: DocumentBuilder): void {
+    const text = this.options[chosen]!;
+    let at = this.root;
+    for (let i = 0; i < text.length; i++) {
+      const byte = text.charCodeAt(i);
+      const branch = at.next.get(byte)!;
+      out.add(byte, at.entropy, branch.probability);
+      if (i + 1 === text.length) break;
+      branch.after ??= prefixOf(
+        at.fitting.filter((option) => option.charCodeAt(i) === byte),
+        i + 1,
+      );
+      at = branch.after;
     }
-    const total = fitting.length;
-    const entropy = [...counts.values()].reduce((sum, count) => sum - (count / total) * Math.log(count / total), 0);
-    const byte = text.charCodeAt(i);
-    out.add(byte, entropy, counts.get(byte)! / total);
-    if (counts.size > 1) fitting = fitting.filter((option) => option.charCodeAt(i) === byte);
   }
 }
+
+/** The byte at `place` among options that agree before it. */
+function prefixOf(fitting: readonly string[], place: number): Prefix {
+  const counts = new Map<number, number>();
+  for (const option of fitting) {
+    const byte = option.charCodeAt(place);
+    counts.set(byte, (counts.get(byte) ?? 0) + 1);
+  }
+  const shares = [...counts].map(([byte, count]) => [byte, count / fitting.length] as const);
+  const entropy = shares.reduce((sum, [, share]) => sum - share * Math.log(share), 0);
+  const next = new Map(shares.map(([byte, probability]) => [byte, { probability, after: null as Prefix | null }]));
+  return { entropy, next, fitting };
+}
+
+const kinds = new Spelling(["was born in ", "works as a ", "then "]);
+const deeds = new Spelling(verbs.map((verb) => `${verb} `));
+const moments = new Spelling(times.map((time) => `${time}.\n`));

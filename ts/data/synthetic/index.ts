@@ -60,7 +60,7 @@ export async function synthesize(options: SynthesizeOptions): Promise<Synthesize
   if (!options.overwrite && (await stat(output).catch(() => null)))
     throw new ThalwegError(
       "BAD_OPTION",
-      `output ${options.output} exists: choose another, remove it, or allow overwriting`,
+      `output ${options.output} exists: choose another, remove it, or say --overwrite (overwrite: true)`,
     );
   const partial = `${output}.partial`;
   await rm(partial, { recursive: true, force: true });
