@@ -106,7 +106,10 @@ test("a study makes its synthetic data, and its report says what is left above t
   for (const { loss, entropy, byEntropy } of results.rows) {
     const tokens = byEntropy!.map((c) => c.tokens).reduce((a, b) => a + b);
     const mean = byEntropy!.map((c) => c.tokens * c.loss).reduce((a, b) => a + b) / tokens;
-    t.true(Math.abs(mean - loss!) < 1e-5, "the classes' losses are those of the whole: float32 sums of 128 tokens");
+    t.true(
+      Math.abs(mean - loss!) < 1e-4,
+      "the classes' losses are those of the whole, but for float32 sums of 32 tokens",
+    );
     t.true(entropy! > 0.1 && entropy! < 1.5 && loss! > entropy!);
   }
   const { html, csv } = studyReport(plan, results, null);
