@@ -39,6 +39,14 @@ test("by replicate, one seed is finished before the next begins; weights that no
   t.is(seeds.length, plan.segments.length);
   t.true(plan.segments.every((s) => !store.hasWeights(s) && store.isMeasured(s)));
   t.true([...(await standings(plan, store)).values()].every((s) => s === "done"));
+  for (const { id, to } of plan.segments) {
+    const saved = (await store.records(id)).some((r) => r.type === "checkpoint" && r.step === to);
+    t.is(
+      saved,
+      plan.segments.some((s) => s.parent === id),
+      "an end that nothing goes on from is not written",
+    );
+  }
   t.deepEqual(await trained(plan, store), [], "nothing is trained again");
   t.deepEqual(await rowsOf(plan, store), await rowsOf(usual.plan, usual.store));
 });
