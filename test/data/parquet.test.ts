@@ -14,9 +14,9 @@ const path = join(import.meta.dirname, "../fixtures/data/rows.parquet");
 /** Skipped where npm left the optional packages out. */
 const packed = optionalPackagesInstalled() ? test : test.skip;
 
-async function read(file: string): Promise<Document[]> {
+async function read(file: string, decoderPatience: number): Promise<Document[]> {
   const found: Document[] = [];
-  const options = { maxBadShare: 1, decoderPatience: 60, deduplicate: false };
+  const options = { maxBadShare: 1, decoderPatience, deduplicate: false };
   for await (const document of readDocuments(await listFiles([file]), options)) found.push(document);
   return found;
 }
@@ -41,15 +41,16 @@ function damaged(whole: Buffer, random: (below: number) => number): Buffer {
 }
 
 packed(
-  "300 damaged parquet files end in an error that names them, or in their text, and a good one is read after each",
+  "200 damaged parquet files end in an error that names them, or in their text, and a good one is read after each",
   async (t) => {
     const random = randomOf(seedOf(t));
     const whole = readFileSync(path);
     const folder = writeTree(temporaryFolder(t), { "good.parquet": whole });
+    t.is((await read(join(folder, "good.parquet"), 120)).length, 1000);
     let refused = 0;
-    for (let i = 0; i < 300; i++) {
+    for (let i = 0; i < 200; i++) {
       writeTree(folder, { "x.parquet": damaged(whole, random) });
-      const result = await read(join(folder, "x.parquet")).catch((error: unknown) => error);
+      const result = await read(join(folder, "x.parquet"), 3).catch((error: unknown) => error);
       if (Array.isArray(result)) t.true(result.length <= 1000);
       else {
         t.true(result instanceof ThalwegError, `${i}: ${result}`);
@@ -57,10 +58,10 @@ packed(
         t.true(message.includes("x.parquet") && /^(CORRUPT_DATA|BAD_INPUT)$/.test(code), `${i}: ${code} ${message}`);
         refused++;
       }
-      if (i % 30 === 0) t.is((await read(join(folder, "good.parquet"))).length, 1000);
+      if (i % 5 === 0) t.is((await read(join(folder, "good.parquet"), 120)).length, 1000);
     }
     t.log(`${refused} refused`);
-    t.true(refused > 75);
+    t.true(refused > 50);
   },
 );
 

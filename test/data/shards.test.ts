@@ -188,6 +188,7 @@ test("dataset.json torn, flipped, edited or foreign is refused; a folder without
   });
   const nowhere = join(folder, "nowhere");
   await t.throwsAsync(openDataset(nowhere), { code: "BAD_INPUT", message: /nowhere.*no such folder.*--out .*nowhere/ });
+  await t.throwsAsync(openDataset(join(nowhere, "train")), { code: "BAD_INPUT", message: /--out \S*nowhere`/ });
   await mkdir(join(folder, "train"));
   await writeDataset(join(folder, "train"), [[1, 2]]);
   t.deepEqual(datasetsIn(folder), [join(folder, "train")]);

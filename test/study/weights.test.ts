@@ -39,6 +39,14 @@ test("by replicate, one seed is finished before the next begins; weights that no
   t.is(seeds.length, plan.segments.length);
   t.true(plan.segments.every((s) => !store.hasWeights(s) && store.isMeasured(s)));
   t.true([...(await standings(plan, store)).values()].every((s) => s === "done"));
+  for (const { id, to } of plan.segments) {
+    const saved = (await store.records(id)).some((r) => r.type === "checkpoint" && r.step === to);
+    t.is(
+      saved,
+      plan.segments.some((s) => s.parent === id),
+      "an end that nothing goes on from is not written",
+    );
+  }
   t.deepEqual(await trained(plan, store), [], "nothing is trained again");
   t.deepEqual(await rowsOf(plan, store), await rowsOf(usual.plan, usual.store));
 });
@@ -106,7 +114,10 @@ test("a study makes its synthetic data, and its report says what is left above t
   for (const { loss, entropy, byEntropy } of results.rows) {
     const tokens = byEntropy!.map((c) => c.tokens).reduce((a, b) => a + b);
     const mean = byEntropy!.map((c) => c.tokens * c.loss).reduce((a, b) => a + b) / tokens;
-    t.true(Math.abs(mean - loss!) < 1e-5, "the classes' losses are those of the whole: float32 sums of 128 tokens");
+    t.true(
+      Math.abs(mean - loss!) < 1e-4,
+      "the classes' losses are those of the whole, but for float32 sums of 32 tokens",
+    );
     t.true(entropy! > 0.1 && entropy! < 1.5 && loss! > entropy!);
   }
   const { html, csv } = studyReport(plan, results, null);

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileReason, ThalwegError } from "../base/errors.ts";
 import { corrupt, otherVersion } from "./shard_format.ts";
 import { OpenShard } from "./shard_reader.ts";
@@ -159,11 +159,14 @@ export class Dataset {
   }
 }
 
+/** What `data prepare` makes of its output. */
+const partNames = ["train", "validation"];
+
 /** The datasets that a folder is or, as `data prepare` makes it, holds: train/ and validation/. */
 export function datasetsIn(folder: string): string[] {
   const there = (path: string) => existsSync(join(path, manifestFile));
   if (there(folder)) return [folder];
-  return ["train", "validation"].map((part) => join(folder, part)).filter(there);
+  return partNames.map((part) => join(folder, part)).filter(there);
 }
 
 /**
@@ -203,7 +206,8 @@ function whatIsThere(folder: string, cause: unknown): string {
   const parts = datasetsIn(folder).filter((part) => part !== folder);
   if (parts.length > 0) return `it holds ${parts.join(" and ")}; name one of them.`;
   const reason = existsSync(folder) ? `${manifestFile}: ${fileReason(cause) ?? cause}` : "there is no such folder";
-  return `${reason}. Make it with \`thalweg data prepare TEXT.. --out ${folder}\`, or name another.`;
+  const whole = partNames.includes(basename(folder)) ? dirname(folder) : folder;
+  return `${reason}. Make it with \`thalweg data prepare TEXT.. --out ${whole}\`, or name another.`;
 }
 
 async function readManifest(folder: string): Promise<DatasetManifest> {

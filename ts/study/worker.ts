@@ -143,6 +143,7 @@ async function train(
       resume: "auto",
       forkFrom: parent ? store.checkpoint(parent) : undefined,
       until: segment.to,
+      saveEnd: plan.spec.execution.checkpoints === "all" || weightsNeeded(plan, store).has(segment.id),
       measurePeak: false,
       versions,
       signal,

@@ -66,7 +66,7 @@ async function chosen({ paths, last, window }: Pick<MergeOptions, "paths" | "las
   if (list.length < 2)
     throw new ThalwegError(
       "BAD_OPTION",
-      `${list.length} checkpoint to merge; expected at least 2. Name several, or a run that kept several (checkpoints.keep).`,
+      `${list.length} checkpoint${list.length === 1 ? "" : "s"} to merge; expected at least 2. Name several, or a run that kept several (checkpoints.keep).`,
     );
   const checkpoints: Checkpoint[] = [];
   for (const path of list) checkpoints.push(await readCheckpoint(path));

@@ -32,6 +32,8 @@ export interface RunOptions extends BeginOptions {
   reporter?: Reporter | undefined;
   /** State the share of the measured matrix-multiply peak (a fraction of a second at the start). Default true. */
   measurePeak?: boolean | undefined;
+  /** Save the state at the run's end, or at `until`. Default true; false where only what was measured is wanted. */
+  saveEnd?: boolean | undefined;
 }
 
 export interface RunResult extends LoopResult {
@@ -178,10 +180,11 @@ async function train(
       log.record(record);
     },
     evaluate: evaluator(data, plan, loaded),
-    save: (at, required) => {
+    save: async (at, required) => {
+      if (options.saveEnd === false && at.step === redirect.current.plan.end) return;
       const state = stateOf(redirect.current, at, engine.info.deviceClass);
       const copy = () => machine.snapshot();
-      return required ? saver.saveRequired(state, copy) : saver.save(state, copy);
+      await (required ? saver.saveRequired(state, copy) : saver.save(state, copy));
     },
     lastGood: async () => {
       await saver.drain();

@@ -173,6 +173,8 @@ async function asyncBuffer(handle: FileHandle): Promise<AsyncBuffer> {
 if (process.send) {
   const answer = (message: ParquetAnswer): void => void process.send!(message);
   process.on("disconnect", () => process.exit());
+  // Reads of a damaged file that nobody waits for any more, as another one has failed already: no matter of the next file.
+  process.on("unhandledRejection", () => undefined);
   process.on("message", async (question: ParquetQuestion) => {
     try {
       const found = await answerTo(question);

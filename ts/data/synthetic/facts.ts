@@ -106,15 +106,21 @@ class Spelling {
   readonly count: number;
   private readonly options: readonly string[];
   private readonly root: Prefix;
+  private readonly spelled: (SyntheticDocument | undefined)[];
 
   constructor(options: readonly string[]) {
     this.count = options.length;
     this.options = options;
     this.root = prefixOf(options, 0);
+    this.spelled = new Array(options.length);
   }
 
   write(chosen: number, out: DocumentBuilder): void {
-    const text = this.options[chosen]!;
+    out.append((this.spelled[chosen] ??= this.spell(this.options[chosen]!)));
+  }
+
+  private spell(text: string): SyntheticDocument {
+    const out = new DocumentBuilder();
     let at = this.root;
     for (let i = 0; i < text.length; i++) {
       const byte = text.charCodeAt(i);
@@ -127,6 +133,7 @@ class Spelling {
       );
       at = branch.after;
     }
+    return out.finish();
   }
 }
 

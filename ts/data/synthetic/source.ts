@@ -65,6 +65,15 @@ export class DocumentBuilder {
     this.add(token, Math.log(options), 1 / options);
   }
 
+  /** What another document holds, after what stands here. */
+  append({ tokens, entropy, surprise }: SyntheticDocument): void {
+    for (let i = 0; i < tokens.length; i++) {
+      this.tokens.push(tokens[i]!);
+      this.entropy.push(entropy[i]!);
+      this.surprise.push(surprise[i]!);
+    }
+  }
+
   finish(): SyntheticDocument {
     const { tokens, entropy, surprise } = this;
     return {
