@@ -1,6 +1,7 @@
 // Configures and builds the native side with CMake into out/native, then puts the addon where the loader looks.
 // Options: --tests (native tests too), --sanitize address,undefined, --debug, --target NAME,
-// --cuda (the GPU backend too, into out/cuda), --architectures "90a-real" (only these GPUs).
+// --cuda (the GPU backend too, into out/cuda), --architectures "90a-real" (only these GPUs),
+// --emulator (the GPU backend's PTX on native/emulator, with tests, into out/emulator; the loader's addon stays).
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, renameSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -23,12 +24,13 @@ function run(command, commandArgs) {
 }
 
 const sanitize = value("--sanitize") ?? "";
-const tests = flag("--tests") || sanitize !== "";
+const emulator = flag("--emulator");
+const tests = flag("--tests") || emulator || sanitize !== "";
 // Without tests only the addon is built, and a folder configured with tests keeps them.
 const target = value("--target") ?? (tests ? undefined : "thalweg");
 const cuda = flag("--cuda");
-const dir = value("--dir") ?? (sanitize ? "out/sanitize" : cuda ? "out/cuda" : "out/native");
-if (cuda && spawnSync("nvcc", ["--version"]).error) {
+const dir = value("--dir") ?? (sanitize ? "out/sanitize" : emulator ? "out/emulator" : cuda ? "out/cuda" : "out/native");
+if ((cuda || emulator) && spawnSync("nvcc", ["--version"]).error) {
   console.error(`error: nvcc was not found. The CUDA backend needs the CUDA toolkit 13.0 or newer, with nvcc on the PATH;
   running it needs only a driver. \`npm run build\` builds the CPU engine without it.`);
   process.exit(1);
@@ -43,12 +45,13 @@ run("cmake", [
   ...(tests ? ["-DTHALWEG_TESTS=ON"] : []),
   "-DTHALWEG_ADDON=ON",
   `-DTHALWEG_CUDA=${cuda ? "ON" : "OFF"}`,
+  `-DTHALWEG_EMULATOR=${emulator ? "ON" : "OFF"}`,
   ...(value("--architectures") ? [`-DTHALWEG_CUDA_ARCHITECTURES=${value("--architectures")}`] : []),
   `-DTHALWEG_EMULATE_TILES=${sanitize ? "ON" : "OFF"}`,
 ]);
 run("cmake", ["--build", dir, "--parallel", String(availableParallelism()), ...(target ? ["--target", target] : [])]);
 
-if (!sanitize && !value("--target")) {
+if (!sanitize && !emulator && !value("--target")) {
   mkdirSync(join(root, "build/Release"), { recursive: true });
   const to = join(root, "build/Release/thalweg.node");
   copyFileSync(join(root, dir, "Release/thalweg.node"), `${to}.tmp`);

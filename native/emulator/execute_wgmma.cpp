@@ -32,9 +32,6 @@ void compute(Warp& w, const Instruction& i, const WgmmaOp& op) {
   wgmma_quarter(op, static_cast<int>(w.number % 4), d, a, shared);
 }
 
-/** One of the group's warps marks what the product reads, until it is complete. */
-bool marks(const Warp& w) { return w.number % 4 == 0 && w.block->proxies; }
-
 /** The warps of a warpgroup must issue the same products. */
 void compare_with_others(const Warp& w, const WgmmaOp& op, uint64_t number) {
   const auto fields = [](const WgmmaOp& o) {
@@ -55,7 +52,7 @@ void complete(Warp& w, uint64_t group) {
   for (PendingProduct& p : w.products) {
     if (p.group > group || p.complete) continue;
     if (!p.computed) compute(w, *p.instruction, p.op);
-    if (marks(w)) release_wgmma(p.op, *w.block->proxies);
+    if (w.block->proxies) release_wgmma(p.op, static_cast<int>(w.number % 4), *w.block->proxies);
     p.computed = p.complete = true;
   }
 }
@@ -148,7 +145,7 @@ void play_wgmma(Warp& w, const Instruction& i, uint32_t mask) {
   }
   w.newest_product = w.groups_committed + 1;
   compare_with_others(w, op, w.products_issued);
-  if (marks(w)) hold_wgmma(op, *w.block->proxies);
+  if (w.block->proxies) hold_wgmma(op, static_cast<int>(w.number % 4), *w.block->proxies);
   const bool at_once = !w.launch->schedule.products_at_wait;
   if (at_once) compute(w, i, op);
   w.products.push_back({op, &i, w.groups_committed + 1, w.products_issued++, at_once, false});

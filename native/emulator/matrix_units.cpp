@@ -165,20 +165,21 @@ void wgmma_quarter(const WgmmaOp& op, int warp_in_group, Lanes* const* d, const 
   for (int g = 0; g < op.n / 8; g++) multiply(d + 4 * g, left, right.columns[g], op.accumulate ? d + 4 * g : nullptr);
 }
 
-void hold_wgmma(const WgmmaOp& op, ProxyState& proxies) {
+void hold_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies) {
   check_op(op);
   if (!op.a_registers)
-    WgmmaOperand(op.a, op.a_transposed, 64, "wgmma's A").each_piece(0, 64, [&](uint32_t offset, int, int) {
-      proxies.begin_async_read(offset, 16, "wgmma's A");
-    });
+    WgmmaOperand(op.a, op.a_transposed, 64, "wgmma's A")
+        .each_piece(16 * (warp_in_group % 4), 16,
+                    [&](uint32_t offset, int, int) { proxies.begin_async_read(offset, 16, "wgmma's A"); });
   WgmmaOperand(op.b, op.b_transposed, op.n, "wgmma's B").each_piece(0, op.n, [&](uint32_t offset, int, int) {
     proxies.begin_async_read(offset, 16, "wgmma's B");
   });
 }
 
-void release_wgmma(const WgmmaOp& op, ProxyState& proxies) {
+void release_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies) {
   const auto end = [&](uint32_t offset, int, int) { proxies.end_async_read(offset, 16); };
-  if (!op.a_registers) WgmmaOperand(op.a, op.a_transposed, 64, "wgmma's A").each_piece(0, 64, end);
+  if (!op.a_registers)
+    WgmmaOperand(op.a, op.a_transposed, 64, "wgmma's A").each_piece(16 * (warp_in_group % 4), 16, end);
   WgmmaOperand(op.b, op.b_transposed, op.n, "wgmma's B").each_piece(0, op.n, end);
 }
 

@@ -39,9 +39,9 @@ struct WgmmaOp {
 void wgmma_quarter(const WgmmaOp& op, int warp_in_group, Lanes* const* d, const Lanes* const* a_registers,
                    const SharedReader& shared);
 
-/** Marks the operands of `op` in shared memory as being read until release_wgmma (wgmma.wait_group) of the same op.
- * Once for a group, not once for a warp. */
-void hold_wgmma(const WgmmaOp& op, ProxyState& proxies);
-void release_wgmma(const WgmmaOp& op, ProxyState& proxies);
+/** Marks what a warp's quarter reads of shared memory (its 16 rows of A, all of B) as being read, until release_wgmma
+ * of the same op and warp: at wgmma.mma_async, and when wgmma.wait_group covers it. */
+void hold_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies);
+void release_wgmma(const WgmmaOp& op, int warp_in_group, ProxyState& proxies);
 
 }  // namespace thalweg::emulator

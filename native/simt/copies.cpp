@@ -1,6 +1,7 @@
 #include "native/simt/copies.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "native/simt/barriers.h"
@@ -78,6 +79,10 @@ Piece take(const Cta& cta, uint32_t address, std::byte* to, uint32_t bytes) {
   return piece;
 }
 
+/** Bulk additions of fp32 make zeros of subnormal numbers, what they read as what they write (PTX ISA,
+ * cp.reduce.async.bulk). */
+float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
+
 void put(const Piece& piece, bool add_float) {
   if (!add_float) {
     std::memcpy(piece.to, piece.value, piece.bytes);
@@ -86,7 +91,7 @@ void put(const Piece& piece, bool add_float) {
   float sums[4], terms[4];
   std::memcpy(sums, piece.to, piece.bytes);
   std::memcpy(terms, piece.value, piece.bytes);
-  for (uint32_t i = 0; i < piece.bytes / 4; i++) sums[i] += terms[i];
+  for (uint32_t i = 0; i < piece.bytes / 4; i++) sums[i] = flushed(flushed(sums[i]) + flushed(terms[i]));
   std::memcpy(piece.to, sums, piece.bytes);
 }
 
@@ -181,6 +186,9 @@ void tma_load(void* shared, const TensorMap& map, uint64_t* barrier, const int32
 
 void tma_store(const TensorMap& map, const void* shared, const int32_t at[5], bool add_float) {
   check_box("a TMA store", map, shared, at);
+  // PTX ISA, "Restriction on Tensor Copy instructions": only loads may start outside the tensor.
+  for (uint32_t axis = 0; axis < map.rank; axis++)
+    if (at[axis] < 0) fault("a TMA store at ", at[axis], " of axis ", axis, ", expected 0 and up");
   if (add_float && map.element_bytes != 4)
     fault("a TMA reduction of ", map.element_bytes, "-byte elements, expected 4");
   Cta* cta = current->cta;

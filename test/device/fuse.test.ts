@@ -9,7 +9,7 @@ import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamw } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
 import { loadModule, ModuleMachine } from "../../ts/train/module_machine.ts";
-import { simtTest as test } from "./support/simt.ts";
+import { gpu, gpuTest as test } from "./support/gpu.ts";
 
 const [batch, length] = [2, 20];
 const modelOf = (ffn: number) =>
@@ -42,7 +42,7 @@ async function play(device: DeviceChoice, name: keyof typeof models, fuse: boole
   return { fused, losses, state };
 }
 
-for (const device of ["simt", "cpu"] as const)
+for (const device of [gpu, "cpu"] as const)
   for (const name of Object.keys(models) as (keyof typeof models)[])
     test(`${device}, ${name}: steps of fused Programs give the bits of those that are not`, async (t) => {
       const apart = await play(device, name, false, "none");

@@ -6,7 +6,7 @@ import { buildModule } from "../../ts/model/build.ts";
 import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamw } from "../../ts/optim/adamw.ts";
 import { compareDevices, toleranceOf } from "../../ts/train/compare_devices.ts";
-import { simtTest as test } from "./support/simt.ts";
+import { gpu, gpuTest as test } from "./support/gpu.ts";
 
 const [batch, length] = [2, 128];
 const model = llamaConfig({
@@ -30,7 +30,7 @@ test("bf16: linear, dgrad and wgrad of a whole step by wgmma differ from the CPU
     headChunkRows: batch * length,
   });
   const found = await compareDevices({
-    ...{ built, kinds: ["accumulate", "update"], devices: ["cpu", "simt"] },
+    ...{ built, kinds: ["accumulate", "update"], devices: ["cpu", gpu] },
     ...{ vocab: model.vocab, batch, length, optimizer: adamDefaults },
   });
   const least = { linear: 4, linearDgrad: 4, linearWgrad: 5, linearSwiglu: 1, linearDgradSwiglu: 1 };

@@ -10,7 +10,7 @@ import { adamDefaults, adamScalars, adamw } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
 import { loadModule, playIntegers } from "../../ts/train/module_machine.ts";
 import { makeWorkplace, stopAt, trainSmall } from "../train/support/runs.ts";
-import { simtTest as test } from "./support/simt.ts";
+import { gpu, gpuTest as test } from "./support/gpu.ts";
 
 const [vocab, batch, length] = [61, 1, 200]; // more positions than one tile of queries or keys has
 
@@ -33,7 +33,7 @@ const build = (
 
 /** Loss and every gradient of one micro-batch; with `documents`, inside documents of so many tokens in the mean. */
 async function gradients(
-  device: "cpu" | "simt",
+  device: "cpu" | typeof gpu,
   headDim: number,
   documents?: number,
   sums?: BuildOptions["gradientSums"],
@@ -64,7 +64,7 @@ for (const [headDim, documents, sums] of [[48], [64], [128], [64, 40], [64, unde
   test(`head dim ${headDim}${where}: loss and every gradient through the sm_90a attention equal the CPU's`, async (t) => {
     const want = await gradients("cpu", headDim, documents);
     if (sums === "any") t.deepEqual(await gradients("cpu", headDim, documents, sums), want, "the CPU keeps its order");
-    const got = await gradients("simt", headDim, documents, sums);
+    const got = await gradients(gpu, headDim, documents, sums);
     for (const [name, values] of want) {
       // Every activation is rounded to 2^-9, and one that falls on the other side of a boundary moves by 2^-8 through a layer.
       const error = relativeError(got.get(name)!, values);
@@ -74,7 +74,7 @@ for (const [headDim, documents, sums] of [[48], [64], [128], [64, 40], [64, unde
 }
 
 test("starts of documents that cannot be are refused before anything of the step is done", async (t) => {
-  await using engine = await Engine.create({ device: "simt" });
+  await using engine = await Engine.create({ device: gpu });
   const module = await loadModule(engine, build(64, "bf16", "documents"), 5);
   const { tokens, targets } = randomBatch(vocab, batch, length, 3, 0);
   for (const [row, start] of [
@@ -97,20 +97,20 @@ test("starts of documents that cannot be are refused before anything of the step
 test("the fp32 sums of dQ are in the plan of memory where those kernels run, and nowhere else", (t) => {
   const sums = batch * 4 * 256 * 64 * 4; // sequences, heads, positions in whole tiles, head dim, bytes
   const plan = (headDim: number, precision: "f32" | "bf16") =>
-    planMemory(build(headDim, precision).spec, { device: "simt" }).workspaceBytes;
+    planMemory(build(headDim, precision).spec, { device: gpu }).workspaceBytes;
   t.true(plan(64, "bf16") >= sums);
   t.true(plan(64, "f32") < sums);
   t.true(plan(80, "bf16") < sums, "head dim 80 has no such kernel");
 });
 
 test("a plan says that its bits vary where gradients are added in any order, and nowhere else", (t) => {
-  const repeatable = (device: "cpu" | "simt", ...of: Parameters<typeof build>) =>
+  const repeatable = (device: "cpu" | typeof gpu, ...of: Parameters<typeof build>) =>
     planMemory(build(...of).spec, { device }).repeatable;
-  t.false(repeatable("simt", 64, "bf16", "sequence", "any"));
-  t.false(repeatable("simt", 48, "bf16", "documents", "any"));
-  t.true(repeatable("simt", 64, "bf16", "sequence", "ordered"));
-  t.true(repeatable("simt", 64, "f32", "sequence", "any"));
-  t.true(repeatable("simt", 80, "bf16", "sequence", "any"), "head dim 80 has no such kernel");
+  t.false(repeatable(gpu, 64, "bf16", "sequence", "any"));
+  t.false(repeatable(gpu, 48, "bf16", "documents", "any"));
+  t.true(repeatable(gpu, 64, "bf16", "sequence", "ordered"));
+  t.true(repeatable(gpu, 64, "f32", "sequence", "any"));
+  t.true(repeatable(gpu, 80, "bf16", "sequence", "any"), "head dim 80 has no such kernel");
   t.true(repeatable("cpu", 64, "bf16", "sequence", "any"));
 });
 
@@ -124,7 +124,7 @@ test("a run whose bits vary says so when it begins and when it goes on; the CPU'
     evaluation: { every: 0, atDecays: false },
     model,
   };
-  for (const device of ["simt", "cpu"]) {
+  for (const device of [gpu, "cpu"]) {
     const config = { ...options, device };
     await trainSmall(workplace, device, { config, ...stopAt(1) });
     const { warnings } = await trainSmall(workplace, device, { config, resume: "auto" });

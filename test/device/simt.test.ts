@@ -1,6 +1,6 @@
 /**
- * The CUDA backend without a GPU: device `simt` of the test addon runs the CUDA kernels' own source on the host. What the
- * CPU backend computes is the reference; test/native/cuda holds each kernel against float64.
+ * The CUDA backend without a GPU: device `simt` of the test addon runs the CUDA kernels' own source on the host, `cuda` may be
+ * the emulator of their PTX. What the CPU backend computes is the reference; test/native/cuda holds each kernel against float64.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { randomBatch } from "../../ts/train/benchmark.ts";
 import { compareDevices, toleranceOf } from "../../ts/train/compare_devices.ts";
 import { loadModule, ModuleMachine, playIntegers } from "../../ts/train/module_machine.ts";
 import { makeWorkplace, stopAt, trainSmall } from "../train/support/runs.ts";
-import { simtTest as test } from "./support/simt.ts";
+import { gpu, simtTest, gpuTest as test } from "./support/gpu.ts";
 
 const [batch, length] = [2, 40];
 const model = llamaConfig({
@@ -77,7 +77,7 @@ async function train(device: DeviceChoice, precision: "f32" | "bf16", steps: num
   return losses;
 }
 
-test("the device is named for what it is, and is never chosen unasked", async (t) => {
+simtTest("the device is named for what it is, and is never chosen unasked", async (t) => {
   await using simt = await Engine.create({ device: "simt" });
   t.like(simt.info, { device: "simt", path: "sm_90", deviceClass: "simt-sm_90-2" });
   await using auto = await Engine.create({});
@@ -92,7 +92,7 @@ for (const precision of ["f32", "bf16"] as const) {
 
   test(`${precision}: loss and every gradient of a step on the CUDA kernels equal the CPU's`, async (t) => {
     const built = build(precision);
-    const [want, got] = [await gradients("cpu", built), await gradients("simt", built)];
+    const [want, got] = [await gradients("cpu", built), await gradients(gpu, built)];
     for (const [name, values] of want) {
       const error = relativeError(got.get(name)!, values);
       t.true(error <= tolerance, `${name}: relative error ${error.toExponential(1)}`);
@@ -101,25 +101,25 @@ for (const precision of ["f32", "bf16"] as const) {
 
   test(`${precision}: recomputing blocks gives the same bits on the CUDA kernels`, async (t) => {
     const [kept, again] = [
-      await gradients("simt", build(precision)),
-      await gradients("simt", build(precision, { recompute: "block" })),
+      await gradients(gpu, build(precision)),
+      await gradients(gpu, build(precision, { recompute: "block" })),
     ];
     for (const [name, values] of kept) t.deepEqual(again.get(name), values, name);
   });
 
   test(`${precision}: twenty steps of two micro-batches follow the CPU's losses`, async (t) => {
-    const [want, got] = [await train("cpu", precision, 20), await train("simt", precision, 20)];
+    const [want, got] = [await train("cpu", precision, 20), await train(gpu, precision, 20)];
     t.true(want[19]! < want[0]! - 0.3, "the losses fall, so equality says something");
     for (const [i, loss] of want.entries()) {
       const error = Math.abs(got[i]! - loss);
       t.true(error <= (precision === "f32" ? 1e-4 : 2e-2), `step ${i}: ${got[i]} against ${loss}`);
     }
-    t.deepEqual(await train("simt", precision, 3), got.slice(0, 3), "and the same bits on a second run");
+    t.deepEqual(await train(gpu, precision, 3), got.slice(0, 3), "and the same bits on a second run");
   });
 
   test(`${precision}: no command of a step differs between the devices by more than its roundings`, async (t) => {
     const found = await compareDevices({
-      ...{ built: build(precision), kinds: ["accumulate", "update"], devices: ["cpu", "simt"] },
+      ...{ built: build(precision), kinds: ["accumulate", "update"], devices: ["cpu", gpu] },
       ...{ vocab: model.vocab, batch, length, optimizer: adamDefaults },
     });
     const worst = found.toSorted((a, b) => b.relativeError - a.relativeError)[0]!;
@@ -130,7 +130,7 @@ for (const precision of ["f32", "bf16"] as const) {
 }
 
 test("a token outside the vocabulary is refused before anything of the step is done", async (t) => {
-  const { engine, module, machine } = await machineOn("simt", build("f32"));
+  const { engine, module, machine } = await machineOn(gpu, build("f32"));
   const before = await module.read("param/model.norm.weight");
   const good = randomBatch(model.vocab, batch, length, 3, 0);
   const bad = { ...good, tokens: Int32Array.from(good.tokens, (v, i) => (i === 7 ? model.vocab : v)) };
@@ -143,7 +143,7 @@ test("a token outside the vocabulary is refused before anything of the step is d
 });
 
 test("a non-finite gradient stops all later updates, on the device itself", async (t) => {
-  const { engine, module, machine } = await machineOn("simt", build("bf16"));
+  const { engine, module, machine } = await machineOn(gpu, build("bf16"));
   const signal = new AbortController().signal;
   await module.write("param/model.norm.weight", new Float32Array(model.dim).fill(Number.NaN));
   const before = await module.read("param/model.embed_tokens.weight");
@@ -155,7 +155,7 @@ test("a non-finite gradient stops all later updates, on the device itself", asyn
 
 test("a profile names every command and what it took", async (t) => {
   const built = build("bf16");
-  const { engine, module } = await machineOn("simt", built);
+  const { engine, module } = await machineOn(gpu, built);
   const { profile } = await module.play([{ program: "evaluate", integers: playIntegers({ firstMicroBatch: 1 }) }], {
     profile: true,
   });
@@ -169,9 +169,9 @@ test("a profile names every command and what it took", async (t) => {
 
 test("the memory of a Module on the device is known before it is loaded", (t) => {
   const { spec } = build("bf16");
-  const plan = planMemory(spec, { device: "simt" });
+  const plan = planMemory(spec, { device: gpu });
   t.true(plan.packedBytes > 0, "bf16 copies of the weights");
-  t.is(planMemory(build("f32").spec, { device: "simt" }).packedBytes, 0);
+  t.is(planMemory(build("f32").spec, { device: gpu }).packedBytes, 0);
   t.is(plan.persistentBytes, spec.persistentBytes);
 });
 
@@ -182,8 +182,8 @@ test("a checkpoint made on one device goes on on the other, and the losses meet"
     trainSmall(workplace, name, { config: { ...config, device }, ...more });
   const whole = await run("whole", "cpu");
   for (const [name, first, second] of [
-    ["there", "cpu", "simt"],
-    ["back", "simt", "cpu"],
+    ["there", "cpu", gpu],
+    ["back", gpu, "cpu"],
   ] as const) {
     await run(name, first, stopAt(36));
     const rest = await run(name, second, { resume: "auto" });

@@ -2,7 +2,7 @@ import test from "ava";
 import { llamaConfig } from "../../ts/model/presets.ts";
 import { curveDifference, trainingParity } from "../../ts/train/parity.ts";
 import { bigramText } from "../../ts/train/synthetic.ts";
-import { simtTest } from "../device/support/simt.ts";
+import { simtTest } from "../device/support/gpu.ts";
 
 const model = llamaConfig({ vocab: 64, dim: 32, layers: 1, heads: 2, ffn: 48, maxLength: 32 });
 const small = { model, batch: 2, length: 32, peak: 1e-2 } as const;

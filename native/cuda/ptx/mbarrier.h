@@ -47,7 +47,7 @@ DEVICE void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
       ".reg .pred done;\n"
       "WAIT_%=:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra.uni WAIT_%=;\n"
+      "@!done bra WAIT_%=;\n"
       "}" ::"r"(shared_address(barrier)),
       "r"(parity)
       : "memory");

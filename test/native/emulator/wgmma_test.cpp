@@ -142,20 +142,21 @@ TEST("wgmma faults on operands that ordinary stores wrote without a fence, and h
   wgmma(op, shared, &proxies);
   proxies.ordinary_write(77, 8192 + 1024 + 16, 4);
   CHECK_FAULT("thread 77 wrote", wgmma(op, shared, &proxies));
-  CHECK_FAULT("thread 77 wrote", hold_wgmma(op, proxies));
+  CHECK_FAULT("thread 77 wrote", hold_wgmma(op, 0, proxies));
   proxies.fence(76);  // somebody else's
   CHECK_FAULT("thread 77 wrote", wgmma(op, shared, &proxies));
   proxies.fence(77);
   wgmma(op, shared, &proxies);
 
   ProxyState fresh(shared.bytes(), 128);
-  hold_wgmma(op, fresh);
-  fresh.ordinary_write(1, 8192 + 2048, 16);  // behind B
-  fresh.ordinary_write(1, 64, 16);           // k 32 of row 0: not this product's
-  CHECK_FAULT("wgmma still reads", fresh.ordinary_write(1, 7 * 128 + (0 ^ 7) * 16, 4));
+  hold_wgmma(op, 1, fresh);
+  fresh.ordinary_write(1, 8192 + 2048, 16);            // behind B
+  fresh.ordinary_write(1, 64, 16);                     // k 32 of row 0: not this product's
+  fresh.ordinary_write(1, 7 * 128 + (0 ^ 7) * 16, 4);  // another warp's rows of A
+  CHECK_FAULT("wgmma still reads", fresh.ordinary_write(1, 23 * 128 + (0 ^ 7) * 16, 4));
   CHECK_FAULT("handed back too early", fresh.begin_async_write(8192, 1024));
-  release_wgmma(op, fresh);
-  fresh.ordinary_write(1, 7 * 128 + (0 ^ 7) * 16, 4);
+  release_wgmma(op, 1, fresh);
+  fresh.ordinary_write(1, 23 * 128 + (0 ^ 7) * 16, 4);
 }
 
 TEST_MAIN()

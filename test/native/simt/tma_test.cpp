@@ -12,7 +12,8 @@ struct BoxShared {
   uint64_t full;
 };
 
-/** Copies a box into shared memory and, without touching it, out again: any swizzle must undo itself. */
+/** Copies a box into shared memory and, without touching it, out again: any swizzle must undo itself. The box goes to
+ * where it came from, or to the tensor's start when that lies before it: stores start inside. */
 void through_kernel(TensorMap from, TensorMap to, int x, int y, int bytes) {
   auto& s = shared_memory<BoxShared>();
   if (threadIdx.x == 0) {
@@ -21,10 +22,36 @@ void through_kernel(TensorMap from, TensorMap to, int x, int y, int bytes) {
     mbarrier_arrive_expect(&s.full, static_cast<uint32_t>(bytes));
     tma_load_2d(s.box, from, &s.full, x, y);
     mbarrier_wait(&s.full, 0);
-    tma_store_2d(to, s.box, x, y);
+    tma_store_2d(to, s.box, x < 0 ? 0 : x, y < 0 ? 0 : y);
     bulk_commit();
     bulk_wait_read<0>();
   }
+}
+
+/** Stores a box, or adds one of fp32, at x, y. */
+template <bool Add>
+void store_kernel(TensorMap to, int x, int y) {
+  auto& s = shared_memory<BoxShared>();
+  for (int i = 0; i < 64 * 64 / 8; i++) store_for_async(s.box + 8 * i, Vector<cuda::bf16, 8>{});
+  fence_proxy_async();
+  if (threadIdx.x != 0) return;
+  if (Add)
+    tma_store_add_2d(to, s.box, x, y);
+  else
+    tma_store_2d(to, s.box, x, y);
+  bulk_commit();
+  bulk_wait<0>();
+}
+
+/** Adds `count` numbers to as many. */
+void add_kernel(float* to, const float* terms, uint32_t count) {
+  auto& s = shared_memory<BoxShared>();
+  auto* shared = reinterpret_cast<float*>(s.box);
+  for (uint32_t i = 0; i < count; i += 4) store_for_async(shared + i, load<4>(terms + i));
+  fence_proxy_async();
+  bulk_store_add(to, shared, count * 4);
+  bulk_commit();
+  bulk_wait<0>();
 }
 
 /** Writes where each 16-byte chunk of row r, chunk c of the box lies. */
@@ -127,13 +154,43 @@ TEST("a box goes through shared memory unchanged in every swizzle, clipped at th
                columns * 32 * 2);
         for (int r = 0; r < 40; r++)
           for (int c = 0; c < 72; c++) {
-            const bool inside = r >= y && r < y + 32 && c >= x && c < x + columns;
+            // Element (r, c) came from (r, c) too, or from as far before the start as the box began.
+            const int row = r + std::min(y, 0), column = c + std::min(x, 0);
+            const bool inside = row >= y && row < y + 32 && column >= x && column < x + columns;
             const auto at = static_cast<size_t>(r * 72 + c);
-            if (to[at].bits != (inside ? from[at].bits : 0x4242)) return "element " + std::to_string(at);
+            const uint16_t came = row < 0 || column < 0 ? 0 : from[static_cast<size_t>(row * 72 + column)].bits;
+            if (to[at].bits != (inside ? came : 0x4242)) return "element " + std::to_string(at);
           }
         return "";
       });
     }
+}
+
+TEST("stores and additions of boxes start inside the tensor") {
+  alignas(128) static float memory[64 * 64];
+  TensorBox box = box_of(memory, 64, 64, 64, 32, BoxSwizzle::B128),
+            sums = box_of(memory, 64, 64, 32, 32, BoxSwizzle::B128);
+  sums.element_bytes = 4, sums.stride[1] = 256;
+  const auto fault_of = [](auto kernel, const TensorBox& to, int x, int y) -> std::string {
+    try {
+      launch(simt_stream(), kernel, {{1, 1, 1}, 32, 1, sizeof(BoxShared)}, make_tensor_map(to), x, y);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  CHECK(fault_of(store_kernel<false>, box, 8, 40).empty() && fault_of(store_kernel<true>, sums, 8, 40).empty());
+  for (const auto& [x, y] : {std::pair{0, -1}, {-8, 0}}) {
+    CHECK(fault_of(store_kernel<false>, box, x, y).find("expected 0 and up") != std::string::npos);
+    CHECK(fault_of(store_kernel<true>, sums, x, y).find("expected 0 and up") != std::string::npos);
+  }
+}
+
+TEST("bulk additions make zeros of subnormal numbers") {
+  const std::vector<float> terms{1e-40f, -1e-39f, -1.4e-38f, 2.0f};
+  std::vector<float> sums{0.0f, -0.0f, 1.5e-38f, -1e-41f};
+  launch(simt_stream(), add_kernel, {{1, 1, 1}, 1, 1, sizeof(BoxShared)}, sums.data(), terms.data(), 4u);
+  CHECK(sums[0] == 0 && sums[1] == 0 && std::signbit(sums[1]) && sums[2] == 0 && sums[3] == 2);
 }
 
 TEST("the 128-byte swizzle exchanges 16-byte chunks by the row's number modulo 8, and what is outside is zero") {
