@@ -90,7 +90,7 @@ test("no circle of imports between modules, those of types included", (t) => {
 });
 
 test("includes point downward only, in C++", (t) => {
-  const order = ["base", "ops", "text", "simt", "cpu", "cuda", "engine", "binding"];
+  const order = ["base", "ops", "text", "simt", "emulator", "cpu", "cuda", "engine", "binding"];
   // The engine owns the Backend interface and the backends implement it: and what Programs say may be seen from below.
   const allowed = new Set(["native/engine/backend.h", "native/engine/program.h", "native/engine/parameters.h"]);
   for (const file of filesUnder("native", /\.(h|cpp|cuh?)$/)) {

@@ -29,7 +29,8 @@ const tests = flag("--tests") || emulator || sanitize !== "";
 // Without tests only the addon is built, and a folder configured with tests keeps them.
 const target = value("--target") ?? (tests ? undefined : "thalweg");
 const cuda = flag("--cuda");
-const dir = value("--dir") ?? (sanitize ? "out/sanitize" : emulator ? "out/emulator" : cuda ? "out/cuda" : "out/native");
+const dir =
+  value("--dir") ?? (sanitize ? "out/sanitize" : emulator ? "out/emulator" : cuda ? "out/cuda" : "out/native");
 if ((cuda || emulator) && spawnSync("nvcc", ["--version"]).error) {
   console.error(`error: nvcc was not found. The CUDA backend needs the CUDA toolkit 13.0 or newer, with nvcc on the PATH;
   running it needs only a driver. \`npm run build\` builds the CPU engine without it.`);

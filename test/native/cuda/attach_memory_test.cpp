@@ -18,7 +18,8 @@ class Products {
   Products() {
     x_ = add("x", DType::BF16, {kRows, kWide});
     y_ = add("y", DType::BF16, {kRows, kTall});
-    for (int64_t i = 0; i < 3; i++) weights_.push_back(add("param/weight" + std::to_string(i), DType::F32, {kTall, kWide}));
+    for (int64_t i = 0; i < 3; i++)
+      weights_.push_back(add("param/weight" + std::to_string(i), DType::F32, {kTall, kWide}));
   }
   static constexpr int64_t kWide = 64, kTall = 128;
   static constexpr size_t kCopy = size_t{kTall * kWide} * 2;
