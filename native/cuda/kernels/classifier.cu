@@ -121,11 +121,13 @@ DEVICE void write_gradient(const Rows<T>& p, const T* x, T* dx, const Vector<T, 
 }
 
 /** Blocks that should run side by side on a multiprocessor; a cap on registers. */
-template <int Threads>
-constexpr int kResident = Threads == 512 ? 3 : 1;
+template <class T, int Threads>
+constexpr int kResident = Threads != 512   ? 1
+                          : sizeof(T) == 2 ? 3
+                                           : 2;
 
 template <class T, int N, int Threads, bool Kept>
-__global__ void __launch_bounds__(Threads, kResident<Threads>) classifier_kernel(const Rows<T> p) {
+__global__ void __launch_bounds__(Threads, (kResident<T, Threads>)) classifier_kernel(const Rows<T> p) {
   auto& shared = shared_memory<Shared<Threads, T, N>>();
   const int64_t row = p.rows - 1 - static_cast<int64_t>(blockIdx.x);
   const int target = p.targets[row];
