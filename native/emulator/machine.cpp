@@ -74,7 +74,6 @@ class Machine {
       if (w->spins) {
         if (!spinning && w->ready()) spinning = w;
       } else if (w->ready()) {
-        spin_turns_ = 0;
         return w;
       }
     }
@@ -94,6 +93,7 @@ class Machine {
     const bool random = launch_.schedule.warps == Order::Random;
     const uint64_t ran = warp.run(random ? int64_t{16} << launch_.random() % 8 : 1 << 16);
     played_.warp_instructions += ran;
+    if (!warp.spins) spin_turns_ = 0;
     if (launch_.progress != progress_) {
       progress_ = launch_.progress;
       idle_ = 0;
