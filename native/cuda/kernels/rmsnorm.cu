@@ -7,8 +7,10 @@
  * g = dy weight its gradient dx = rstd (g - x rstd^2 mean(g x)) + addend, dweight = sum over rows of dy x rstd.
  *
  * Bound by memory: in bf16 forward moves 4 bytes an element, backward 6 (8 with addend), about 5 operations each. So a
- * row is read once and stays in registers, as loaded, until its sum is known: by one warp up to 256 vectors of 16 bytes
- * (no barrier), else by a block of 128 to 1024 threads. Other rows take two passes, the second from the caches.
+ * row is read once and stays in registers, as loaded, until its sum is known: forward by one warp up to 256 vectors of
+ * 16 bytes (no barrier), else by a block of 128 to 512 threads. Backward has three operands: by one warp up to 64
+ * vectors, else by a block with a vector or two a thread, and several rows at once. Other rows take two passes, the
+ * second from the caches.
  *
  * dweight without atomics: a block takes a fixed run of rows (rows_of_partial), each thread sums what falls into its
  * own columns in registers, the block writes one partial [dim] to the workspace, a second kernel adds them in order.
