@@ -1,5 +1,5 @@
 // Disassembles the CUDA build and asserts the instructions that were meant: tensor cores where there should be, 16-byte
-// accesses in the kernels bound by memory, no local memory anywhere, no register of a wgmma under way touched before its wait,
+// accesses in the kernels bound by memory, as many of them under way as were meant, no local memory anywhere, no register of a wgmma under way touched before its wait,
 // none used beyond what setmaxnreg left.
 //   node tools/check-instructions.mjs [--build out/cuda] [--architectures 80,90a] [--cuobjdump PATH]
 // cuobjdump and nvdisasm come with the CUDA toolkit; where there is none, it says so and passes.
@@ -8,7 +8,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { shortName } from "./kernel_names.mjs";
-import { productHazards, releasedRegisters } from "./product_hazards.mjs";
+import { loadsTogether, productHazards, releasedRegisters } from "./product_hazards.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -55,6 +55,8 @@ const special = /MUFU\.EX2/;
 /** A load that other blocks' writes are waited for with (ld.acquire.gpu). */
 const turns = /LDG?\.E\S*\.STRONG\.GPU/;
 const wide = { "16-byte loads": loads, "16-byte stores": stores };
+/** Without them the memory's latency is waited for again and again. */
+const together = (count) => ({ [`${count} loads under way`]: { test: (code) => loadsTogether(code) >= count } });
 
 /** What a kernel must contain, by its name. */
 const rules = [
@@ -94,9 +96,13 @@ const rules = [
   { kernel: /^matmul::fma_kernel</, must: { "cp.async": /LDGSTS/, "fp32 products": /FFMA/ } },
   { kernel: /^(swiglu|swiglu_backward|rope)_kernel<(bf16, 8|float, 4)>/, must: wide },
   { kernel: /^(rmsnorm|rmsnorm_backward)_kernel</, must: wide },
-  { kernel: /^classifier_kernel<(bf16, 8|float, 4),/, must: wide },
+  { kernel: /^rmsnorm_kernel<bf16, 32, 8>/, must: together(8) },
+  { kernel: /^rmsnorm_backward_kernel<bf16, 256, 1, 2>/, must: together(2 + 6) }, // of the weight, and of two rows
+  { kernel: /^rmsnorm_backward_kernel<bf16, 128, 1, 3>/, must: together(2 + 9) },
+  { kernel: /^classifier_kernel<(bf16, 8|float, 4),/, must: { ...wide, ...together(4) } },
   { kernel: /^each_kernel<(Add|Copy|Move)Body<.*, (8|4)>$/, must: wide },
-  { kernel: /^adamw_table_kernel/, must: wide },
+  { kernel: /^each_kernel<AddBody<bf16>, 8>$/, must: together(8) },
+  { kernel: /^adamw_table_kernel/, must: { ...wide, ...together(8) } },
   { kernel: /^matmul::add_slices(_squares$|<(bf16, 8|float, 4)>)/, must: wide },
   { kernel: /^units_kernel<.*, true>$/, must: { "16-byte loads": loads } },
 ];

@@ -1,4 +1,5 @@
-// What the hardware leaves to the compiler: registers of wgmma that are under way must not be touched before the wait.
+// What the hardware leaves to the compiler: registers of wgmma that are under way must not be touched before the wait, and what
+// is loaded must not be asked for before all is under way that was meant to be.
 
 /** Registers of an operand text, of `width` in a row. */
 const row = (first, width) => Array.from({ length: width }, (_, i) => Number(first) + i);
@@ -102,4 +103,25 @@ export function releasedRegisters(code) {
     found.push({ limit: Number(release[1]), used });
   }
   return found;
+}
+
+/**
+ * The most 16-byte loads from global memory that are under way before an instruction touches what one of them brings. Goes
+ * along the text.
+ */
+export function loadsTogether(code) {
+  let [most, count, pending] = [0, 0, new Set()];
+  for (const { text } of instructionsOf(code)) {
+    const [opcode] = text.replace(/^@!?U?P\w+\s+/, "").split(/\s/);
+    const load = /LDG\.E\S*\.128\S*\s+R(\d+)/.exec(text);
+    const named = [...text.matchAll(/\bR(\d+)\b/g)].map((m) => Number(m[1]));
+    if (named.some((first) => row(first, load ? 1 : widthOf(opcode)).some((r) => pending.has(r)))) {
+      count = 0;
+      pending = new Set();
+    }
+    if (!load) continue;
+    for (const r of row(load[1], 4)) pending.add(r);
+    most = Math.max(most, ++count);
+  }
+  return most;
 }

@@ -74,7 +74,7 @@ std::unique_ptr<Block> BlockBuilder::allocate() const {
   const size_t units = program.units + kSpecials;
   block->registers = aligned<uint32_t>(warps * units * kUnit * 4, 64);
   std::memset(block->registers.get(), 0xFF, warps * units * kUnit * 4);
-  block->predicates.resize(size_t{warps} * program.predicates);
+  block->predicates.resize(size_t{warps} * program.predicates * 2);
   block->warps.resize(warps);
   for (uint32_t n = 0; n < warps; n++) {
     Warp& w = block->warps[n];
@@ -85,7 +85,8 @@ std::unique_ptr<Block> BlockBuilder::allocate() const {
     w.bases[0] = registers;
     w.bases[1] = program.constants.data();
     w.bases[2] = registers + size_t{program.units} * kUnit;
-    w.predicates = block->predicates.data() + size_t{n} * program.predicates;
+    w.predicates = block->predicates.data() + size_t{n} * program.predicates * 2;
+    w.defined = w.predicates + program.predicates;
     fill_fixed(w, registers + size_t{program.units} * kUnit);
   }
   return block;
@@ -110,8 +111,10 @@ void BlockBuilder::begin(Warp& w) const {
     w.last_group.assign(program.units, 0);
     w.touched.assign(program.units, 1);
   }
-  std::fill_n(w.predicates, program.predicates, 0u);
-  w.predicates[kTrue] = ~0u;
+  std::fill_n(w.predicates, program.predicates, 0x55555555u);  // whichever way one is read, some lanes branch
+  std::fill_n(w.defined, program.predicates, 0u);
+  w.predicates[kFalse] = 0;
+  w.predicates[kTrue] = w.defined[kFalse] = w.defined[kTrue] = ~0u;
   for (const auto& [from, end] : program.undefined) std::memset(w.registers_at(from), 0xFF, (end - from) * kUnit * 4);
 }
 

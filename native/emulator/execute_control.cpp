@@ -5,6 +5,9 @@
 namespace thalweg::emulator {
 
 void play_branch(Warp& w, const Instruction& i, uint32_t mask) {
+  if (const uint32_t undefined = w.active & ~w.defined[i.predicate]) {
+    fault("lanes 0x", std::hex, undefined, " branch by a predicate that they have not written");
+  }
   if (i.selector && mask != w.active) {
     fault("bra.uni: of the lanes that come here together (0x", std::hex, w.active, ") only 0x", mask, " branch");
   }

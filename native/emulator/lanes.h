@@ -68,6 +68,7 @@ inline uint32_t collect(F&& f) {
 
 inline void set_predicate(Warp& w, Ref r, uint32_t mask, uint32_t value) {
   w.predicates[r] = (w.predicates[r] & ~mask) | (value & mask);
+  w.defined[r] |= mask;
 }
 
 template <class F>

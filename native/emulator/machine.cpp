@@ -74,7 +74,6 @@ class Machine {
       if (w->spins) {
         if (!spinning && w->ready()) spinning = w;
       } else if (w->ready()) {
-        spin_turns_ = 0;
         return w;
       }
     }
@@ -82,7 +81,7 @@ class Machine {
     // Only warps that spin: each in turn, and copies that are held back may act.
     if (++spin_turns_ % 64 == 0) step_copies(true);
     if (spin_turns_ > kSpinPatience && launch_.progress == progress_) {
-      fault("the launch can make no progress, some warps wait in a loop:", waiting(resident_));
+      stuck("the launch can make no progress, some warps wait in a loop:");
     }
     for (Warp* w : warps_) w->spins = false;
     return spinning;
@@ -94,12 +93,13 @@ class Machine {
     const bool random = launch_.schedule.warps == Order::Random;
     const uint64_t ran = warp.run(random ? int64_t{16} << launch_.random() % 8 : 1 << 16);
     played_.warp_instructions += ran;
+    if (!warp.spins) spin_turns_ = 0;
     if (launch_.progress != progress_) {
       progress_ = launch_.progress;
       idle_ = 0;
       spin_turns_ = 0;
     } else if ((idle_ += ran) > kPatience) {
-      fault("the launch has made no progress in ", kPatience, " instructions:", waiting(resident_));
+      stuck("the launch has made no progress for a long time:");
     }
     if (warp.live == 0) leave(warp);
     if (launch_.schedule.copies == When::Sometime && launch_.random() % 2) step_copies(false);
@@ -124,8 +124,15 @@ class Machine {
     resident_.erase(it);
   }
 
+  [[noreturn]] void stuck(const char* how) {
+    playing_ = nullptr;
+    fault(how, waiting(resident_));
+  }
+
+  /** What goes wrong when a copy acts later is no warp's present instruction. */
   bool step_copies(bool must) {
     bool any = false;
+    playing_ = nullptr;
     for (const auto& cluster : resident_)
       any |= !cluster->copies->idle() && cluster->copies->step(launch_.random, must);
     launch_.progress += any;

@@ -50,12 +50,13 @@ struct PendingProduct {
 
 class Warp {
  public:
-  const uint32_t* bases[3] = {};  // by the two upper bits of a Ref
-  uint32_t* predicates = nullptr;
-  uint32_t pc = 0, active = 0;  // of the group that runs
-  uint32_t stop = ~0u;          // at this instruction or behind it another group's turn comes
-  int64_t budget = 0;           // instructions until others have a turn
-  uint32_t live = 0;            // lanes that have not exited
+  const uint32_t* bases[3] = {};   // by the two upper bits of a Ref
+  uint32_t* predicates = nullptr;  // a lane's bit in each
+  uint32_t* defined = nullptr;     // the lanes that have written it
+  uint32_t pc = 0, active = 0;     // of the group that runs
+  uint32_t stop = ~0u;             // at this instruction or behind it another group's turn comes
+  int64_t budget = 0;              // instructions until others have a turn
+  uint32_t live = 0;               // lanes that have not exited
   Block* block = nullptr;
   Launch* launch = nullptr;
   uint32_t number = 0;        // in the block

@@ -1,6 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
@@ -64,6 +73,9 @@ test("a holder finds out that its lock was removed or taken over, and leaves the
   const mine = readFileSync(path, "utf8");
   rmSync(path);
   await t.throwsAsync(() => lock.check(), { code: "LOCKED", message: /^the place is no longer .* was removed/ });
+  mkdirSync(path); // cannot be read as a file: nothing is known
+  await t.notThrowsAsync(() => lock.check());
+  rmdirSync(path);
   const other = await acquireLock(path, { purpose: "another" });
   await t.throwsAsync(() => lock.check(), { code: "LOCKED", message: /is held by process \d+ on .*"another"/ });
   await lock.release();

@@ -85,7 +85,7 @@ packed("1,000 truncated and damaged packed files end in an error that names them
   const texts: Uint8Array[] = [];
   let refused = 0;
   for (let i = 0; i < 1000; i++) {
-    // A process is started for each parquet file, so there are fewer of them.
+    // A damaged parquet file may cost a process, so there are fewer of them; parquet.test.ts has more.
     const [name, whole] = i % 200 === 0 ? ["x.parquet", parquet] : i % 2 ? ["x.jsonl.gz", gz] : ["x.jsonl.zst", zst];
     const truncated = random(2) === 0;
     const bytes = Buffer.from(truncated ? whole.subarray(0, random(whole.length)) : whole);

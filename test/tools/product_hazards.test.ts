@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import test from "ava";
 
-const { productHazards, releasedRegisters } = await import(
+const { loadsTogether, productHazards, releasedRegisters } = await import(
   join(import.meta.dirname, "../../tools/product_hazards.mjs") // plain JavaScript: it runs without a build
 );
 
@@ -52,4 +52,14 @@ test("registers used after they were given away are counted along every path, an
   t.deepEqual(releasedRegisters(code), [{ limit: 24, used: 24 }]);
   t.deepEqual(releasedRegisters(code.replace("R22", "R24")), [{ limit: 24, used: 25 }]);
   t.deepEqual(releasedRegisters(listing("EXIT")), []);
+});
+
+test("loads are together until something asks for what one of them brings", (t) => {
+  const load = (to: number) => `@!P2 LDG.E.EF.128 R${to}, desc[UR6][R2.64+0x10]`;
+  const use = (of: number) => `PRMT R60, R${of}, 0x7732, RZ`;
+  t.is(loadsTogether(listing(load(8), load(12), load(16), use(19))), 3);
+  t.is(loadsTogether(listing(load(8), use(8), load(12), load(16), use(15), load(20))), 2);
+  t.is(loadsTogether(listing(load(8), "STG.E.128 desc[UR6][R4.64], R8", load(8))), 1);
+  t.is(loadsTogether(listing(load(8), "LDG.E.128 R20, desc[UR6][R10.64]")), 1, "an address that was loaded");
+  t.is(loadsTogether(listing("LDG.E R8, desc[UR6][R2.64]", "EXIT")), 0);
 });

@@ -107,8 +107,8 @@ class HeldLock implements Lock {
   }
 
   async check(): Promise<void> {
-    const seen = await look(this.path);
-    if (seen?.token === this.#token) return;
+    const seen = await look(this.path).catch(() => "unknown" as const); // a disk that stumbles says nothing of the lock
+    if (seen === "unknown" || seen?.token === this.#token) return;
     const { path, subject } = this.#asked;
     const now = seen === null ? `${path} was removed` : `${path} is held by ${nameOf(seen)} now`;
     throw new ThalwegError(

@@ -27,7 +27,7 @@ async function parser(args: readonly string[]) {
     .scriptName("thalweg")
     .usage(usage)
     .version(version())
-    .parserConfiguration({ "strip-aliased": true, "parse-positional-numbers": false })
+    .parserConfiguration({ "camel-case-expansion": false, "strip-aliased": true, "parse-positional-numbers": false })
     .strict()
     .recommendCommands()
     .demandCommand(1, "Name a command; `thalweg --help` lists them.")

@@ -10,28 +10,29 @@ namespace {
 
 constexpr int kStatisticsThreads = 256;
 
-/** `lanes` (a power of two) threads of a warp per row of a head, N elements of it each at a time. */
+/** 2^lane_bits threads of a warp per row of a head, N elements of it each at a time. Rows are counted in 32 bits:
+ * dividing by run-time numbers of 64 would take longer than the loads, and 2^32 rows' statistics would fill 34 GB. */
 template <class T, int N>
 __global__ void __launch_bounds__(kStatisticsThreads)
     statistics_kernel(const T* y, const T* dy, const float* lse, RowStatistics statistics, AttentionShape shape,
-                      int lanes) {
-  const int64_t rows = static_cast<int64_t>(shape.batch) * statistics.padded * shape.heads;
-  const int64_t index = (static_cast<int64_t>(blockIdx.x) * kStatisticsThreads + threadIdx.x) / lanes;
-  const int head = static_cast<int>(index % shape.heads);
-  const int row = static_cast<int>(index / shape.heads % statistics.padded);
-  const int sequence = static_cast<int>(index / shape.heads / statistics.padded);
+                      int lane_bits) {
+  const auto heads = static_cast<uint32_t>(shape.heads), padded = static_cast<uint32_t>(statistics.padded);
+  const uint32_t rows = static_cast<uint32_t>(shape.batch) * padded * heads;
+  const uint32_t index = blockIdx.x * (kStatisticsThreads >> lane_bits) + (threadIdx.x >> lane_bits);
+  const int lanes = 1 << lane_bits, head = static_cast<int>(index % heads);
+  const int row = static_cast<int>(index / heads % padded), sequence = static_cast<int>(index / heads / padded);
   const bool inside = index < rows && row < shape.seq;
   float sum = 0.0f;
   if (inside) {
     const T *out = shape.output(y, sequence, head, row).first, *grad = shape.output(dy, sequence, head, row).first;
-    for (int d = lane_index() % lanes * N; d < shape.head_dim; d += lanes * N) {
+    for (int d = (lane_index() & (lanes - 1)) * N; d < shape.head_dim; d += lanes * N) {
       const Vector<T, N> a = load<N>(out + d), b = load<N>(grad + d);
       UNROLL
       for (int i = 0; i < N; i++) sum += to_float(a[i]) * to_float(b[i]);
     }
   }
   for (int mask = lanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-  if (index >= rows || lane_index() % lanes != 0) return;
+  if (index >= rows || (lane_index() & (lanes - 1)) != 0) return;
   const int64_t at = statistics.at(shape, sequence, head, row);
   const int64_t position = static_cast<int64_t>(sequence) * shape.seq + row;
   statistics.delta[at] = sum;
@@ -41,12 +42,12 @@ __global__ void __launch_bounds__(kStatisticsThreads)
 template <class T, int N>
 void launch_statistics(Stream& stream, const T* y, const T* dy, const float* lse, const RowStatistics& statistics,
                        const AttentionShape& shape) {
-  int lanes = 1;
-  while (lanes < kWarp && lanes * N < shape.head_dim) lanes *= 2;
-  const int64_t threads = RowStatistics::elements(shape) * lanes;
+  int lane_bits = 0;
+  while (1 << lane_bits < kWarp && (N << lane_bits) < shape.head_dim) lane_bits++;
+  const int64_t threads = RowStatistics::elements(shape) << lane_bits;
   launch(stream, statistics_kernel<T, N>,
          GridShape{{static_cast<unsigned>(ceil_div(threads, kStatisticsThreads)), 1, 1}, kStatisticsThreads}, y, dy,
-         lse, statistics, shape, lanes);
+         lse, statistics, shape, lane_bits);
 }
 
 /** ends[k]: one more than the last query that sees key k. A binary search in fixed steps: whatever `starts` holds, ends

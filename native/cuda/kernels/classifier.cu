@@ -120,8 +120,14 @@ DEVICE void write_gradient(const Rows<T>& p, const T* x, T* dx, const Vector<T, 
   }
 }
 
+/** Blocks that should run side by side on a multiprocessor; a cap on registers. */
+template <class T, int Threads>
+constexpr int kResident = Threads != 512   ? 1
+                          : sizeof(T) == 2 ? 3
+                                           : 2;
+
 template <class T, int N, int Threads, bool Kept>
-__global__ void __launch_bounds__(Threads) classifier_kernel(const Rows<T> p) {
+__global__ void __launch_bounds__(Threads, (kResident<T, Threads>)) classifier_kernel(const Rows<T> p) {
   auto& shared = shared_memory<Shared<Threads, T, N>>();
   const int64_t row = p.rows - 1 - static_cast<int64_t>(blockIdx.x);
   const int target = p.targets[row];
@@ -168,7 +174,7 @@ void classify(const ops::Classifier& p, Context& ctx) {
                         p.z_loss};
   const bool vectors = p.columns % N == 0 && is_aligned(rows.logits, 16) && is_aligned(rows.dlogits, 16);
   const size_t bytes = static_cast<size_t>(p.columns) * sizeof(T) + sizeof(Shared<1024, T, N>);
-  // Two blocks of 512 side by side, one loading while the other computes; when only one row fits, one of 1024.
+  // Two or three blocks of 512 side by side, one loading while the others compute; when one row fits, one of 1024.
   if (!vectors)
     run<T, 1, 256, false>(rows, ctx);
   else if (p.columns <= int64_t{N} * 512)

@@ -1,6 +1,6 @@
 #pragma once
+#include "native/cuda/kernels/floats.cuh"
 #include "native/cuda/launch.h"
-#include "native/cuda/ptx/types.h"
 
 /**
  * An operand whose rows are not a multiple of 16 bytes, or a weight to be rounded that is not, copied to rows that are,
@@ -20,11 +20,11 @@ __global__ void __launch_bounds__(kPackThreads)
   const int64_t row = index / (to_ld / kN), column = index % (to_ld / kN) * kN;
   if (row >= rows) return;
   const From* begin = from + row * columns + column;
-  Vector<To, kN> packed{};
+  Floats<kN> packed = zeros<kN>();
   UNROLL
   for (int i = 0; i < kN; i++)
-    if (column + i < columns) packed[i] = from_float<To>(to_float(begin[i]));
-  store<kN>(to + row * to_ld + column, packed);
+    if (column + i < columns) packed[i] = to_float(begin[i]);
+  store<kN>(to + row * to_ld + column, pack<To>(packed));
 }
 
 template <class From, class To>

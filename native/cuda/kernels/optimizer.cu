@@ -146,7 +146,8 @@ struct TableShared {
   int64_t warp_sums[kThreads / kWarp];
 };
 
-__global__ void __launch_bounds__(kThreads) adamw_table_kernel(const AdamwTable table, const float* scalars) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    adamw_table_kernel(const AdamwTable table, const float* scalars) {
   if (*table.status != 0) return;
   auto& shared = shared_memory<TableShared>();
   const float norm = *table.norm;

@@ -50,12 +50,6 @@ DEVICE void store_rotated(const Rotation<T>& p, T* to, const Vector<T, N>& a, co
 
 template <class T, int N>
 __global__ void __launch_bounds__(kMostThreads) rope_kernel(const Rotation<T> p) {
-  const int64_t offset = p.integers[ops::kIntegerPositionOffset];
-  if (offset < 0 || offset + p.seq > p.positions) {
-    const int64_t row = offset < 0 ? 0 : p.seq - 1;
-    if (owned_column() == 0 && blockIdx.x == 0) note_fault(p.fault, Fault::kPosition, row, offset + row, p.positions);
-    return;
-  }
   const int half = p.head_dim / 2, per_head = half / N, column = static_cast<int>(owned_column());
   const int pairs = p.rotated * per_head;
   const bool rotates = column < pairs;
@@ -71,6 +65,12 @@ __global__ void __launch_bounds__(kMostThreads) rope_kernel(const Rotation<T> p)
     const T* from = p.x + (first + k) * p.width() + place;
     a[k] = load<N>(from);
     if (rotates) b[k] = load<N>(from + half);
+  }
+  const int64_t offset = p.integers[ops::kIntegerPositionOffset];  // while the rows are on their way
+  if (offset < 0 || offset + p.seq > p.positions) {
+    const int64_t row = offset < 0 ? 0 : p.seq - 1;
+    if (column == 0 && blockIdx.x == 0) note_fault(p.fault, Fault::kPosition, row, offset + row, p.positions);
+    return;
   }
   UNROLL
   for (int k = 0; k < kRowsInFlight; k++) {

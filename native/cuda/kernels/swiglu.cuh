@@ -1,6 +1,6 @@
 #pragma once
+#include "native/cuda/kernels/floats.cuh"
 #include "native/cuda/ptx/math.h"
-#include "native/cuda/ptx/types.h"
 
 /** SwiGLU of elements in registers; one place, so that the op and the products that end in it give the same bits. */
 namespace thalweg::cuda {
@@ -27,22 +27,22 @@ struct GatedVectors {
 
 template <class T, int N>
 DEVICE Vector<T, N> swiglu_of(const Vector<T, N>& gate, const Vector<T, N>& up) {
-  Vector<T, N> out;
+  Floats<N> out;
   UNROLL
-  for (int i = 0; i < N; i++) out[i] = from_float<T>(swiglu_of(to_float(gate[i]), to_float(up[i])));
-  return out;
+  for (int i = 0; i < N; i++) out[i] = swiglu_of(to_float(gate[i]), to_float(up[i]));
+  return pack<T>(out);
 }
 
 template <class T, int N>
 DEVICE GatedVectors<T, N> swiglu_gradient(const Vector<T, N>& gate, const Vector<T, N>& up, const Vector<T, N>& d) {
-  GatedVectors<T, N> out;
+  Floats<N> gates, ups;
   UNROLL
   for (int i = 0; i < N; i++) {
     const Gated one = swiglu_gradient(to_float(gate[i]), to_float(up[i]), to_float(d[i]));
-    out.gate[i] = from_float<T>(one.gate);
-    out.up[i] = from_float<T>(one.up);
+    gates[i] = one.gate;
+    ups[i] = one.up;
   }
-  return out;
+  return {pack<T>(gates), pack<T>(ups)};
 }
 
 }  // namespace thalweg::cuda

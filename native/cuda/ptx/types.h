@@ -72,6 +72,17 @@ struct alignas(sizeof(T) * N) Vector {
   DEVICE const T& operator[](int i) const { return at[i]; }
 };
 
+/**
+ * bf16 stay in pairs until they are asked for: taken apart at once, as an array, each would hold a register of its own,
+ * and ptxas waits for a load where the taking apart stands, before the next load.
+ */
+template <int N>
+  requires(N % 2 == 0)
+struct alignas(sizeof(bf16) * N) Vector<bf16, N> {
+  uint32_t pairs[N / 2];
+  DEVICE bf16 operator[](int i) const { return {static_cast<uint16_t>(pairs[i / 2] >> (i % 2 * 16))}; }
+};
+
 /** Elements of T in 16 bytes. */
 template <class T>
 constexpr int kVector = 16 / static_cast<int>(sizeof(T));

@@ -148,6 +148,13 @@ TEST("registers and shared memory that nobody wrote are NaN, and an address of t
   CHECK_FAULT(t.fault("ld.shared.u32 %r1, [64];"), "the block has 64 bytes");
 }
 
+TEST("a branch by a predicate that nobody wrote is a fault, one by a predicate of these lanes is not") {
+  Try t;
+  CHECK_FAULT(t.fault("@%p9 bra END;\nEND:"), "a predicate that they have not written");
+  CHECK_FAULT(t.fault("@!%p9 bra END;\nEND:"), "a predicate that they have not written");
+  t.body("setp.lt.u32 %p1, %t, 9;\n@%p1 setp.lt.u32 %p2, %t, 4;\n@!%p1 bra END;\n@%p2 bra END;\nEND:");
+}
+
 TEST("a fault tells kernel, line, block, warp and schedule") {
   Try t;
   t.shape.block = {64, 1, 1};

@@ -126,6 +126,26 @@ TEST("a bulk load lands when its mbarrier says so, on every schedule") {
   CHECK_FAULT(text, "1 of 2 arrivals");
 }
 
+TEST("blocks that spin for one whose copy acts late do not hold that copy back") {
+  for (int number = 0; number < Schedule::kCount; number++) {
+    Try t = group_of_four(number);
+    t.shape.grid = {4, 1, 1};
+    t.shape.block = {32, 1, 1};
+    t.schedule.resident_blocks = 4;
+    t.output.assign(256, 0);
+    t.body(
+        "mov.u32 %r1, %ctaid.x;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra SPIN;\nmov.u32 %r1, dynamic;\nadd.s32 %r2, %r1, "
+        "512;\nsetp.ne.u32 %p1, %t, 0;\n@%p1 bra END;\nmov.u32 %r3, 1;\nmbarrier.init.shared::cta.b64 [%r2], %r3;\n"
+        "fence.mbarrier_init.release.cluster;\nmov.u32 %r4, 512;\n"
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], %r4;\n"
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%in], %r4, [%r2];\nmov.u32 %r5, 0;\n"
+        "WAIT:\nmbarrier.try_wait.parity.shared::cta.b64 %p2, [%r2], %r5;\n@!%p2 bra WAIT;\n"
+        "st.release.gpu.global.u32 [%out], %r3;\nbra END;\n"
+        "SPIN:\nld.acquire.gpu.global.u32 %r6, [%out];\nsetp.eq.u32 %p3, %r6, 0;\n@%p3 bra SPIN;\nEND:");
+    CHECK(t.output[0] == 1, number);
+  }
+}
+
 TEST("cp.async lands at its group's wait, and zeros fill what was not read") {
   const std::string copy =
       "mov.u32 %r1, dynamic;\nshl.b32 %r2, %t, 4;\nadd.s32 %r1, %r1, %r2;\nmul.wide.u32 %rd1, %t, 16;\nadd.s64 %rd1, "

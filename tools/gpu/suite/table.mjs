@@ -131,7 +131,13 @@ function profiles(parts) {
       `${number(100 * c.share, 1)}%`,
     ]);
     const head = [name.slice(11), "calls", "ms", "predicted", "ratio", "floor", "of the step"];
-    return [table(head, rows)];
+    const together = r.commands.reduce((sum, c) => sum + c.calls * c.milliseconds, 0);
+    const step = parts.bench.results[`train ${name.slice(11)}`]?.stepMsMedian;
+    const predicted = r.commands.reduce((sum, c) => sum + c.calls * (c.predictedMilliseconds ?? 0), 0);
+    return [
+      table(head, rows),
+      `Together ${number(together, 2)} ms, predicted ${number(predicted, 2)}; a step of \`bench train\`, nothing timed inside, took ${number(step, 2)} ms.`,
+    ];
   });
 }
 
