@@ -84,6 +84,17 @@ TEST(
     });
 }
 
+TEST("a warpgroup passes over as many tiles of keys as another of its block needs") {
+  // The first queries of a tile see the whole sequence before them, the last warpgroup's begin a document: it passes
+  // over five tiles of 128 keys, or four at head dim 128.
+  for (const auto& [dim, begins] : {std::pair{48, 640}, {64, 640}, {128, 576}}) {
+    const Problem c{1, 700, 1, 1, dim};
+    check::attention::Starts starts(static_cast<size_t>(c.rows()), 0);
+    std::fill(starts.begin() + begins, starts.end(), begins);
+    on_device(90, 3, [&] { check_problem(c, DType::BF16, c.scale(), starts); });
+  }
+}
+
 TEST("dQ added in any order agrees with float64 too, and dK and dV have the bits they have in order") {
   for (const Problem& c : kProblems) on_device(90, 3, [&] { check_any_order(c, DType::BF16, c.scale()); });
   const Problem problems[] = {{1, 420, 1, 1, 48}, {2, 200, 2, 1, 64}, {1, 300, 1, 1, 128}};
