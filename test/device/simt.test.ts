@@ -11,6 +11,7 @@ import { llamaConfig } from "../../ts/model/presets.ts";
 import { adamDefaults, adamScalars, adamw } from "../../ts/optim/adamw.ts";
 import { randomBatch } from "../../ts/train/benchmark.ts";
 import { compareDevices, toleranceOf } from "../../ts/train/compare_devices.ts";
+import { examine } from "../../ts/train/doctor.ts";
 import { loadModule, ModuleMachine, playIntegers } from "../../ts/train/module_machine.ts";
 import { makeWorkplace, stopAt, trainSmall } from "../train/support/runs.ts";
 import { gpu, simtTest, gpuTest as test } from "./support/gpu.ts";
@@ -83,6 +84,15 @@ simtTest("the device is named for what it is, and is never chosen unasked", asyn
   await using auto = await Engine.create({});
   t.is(auto.info.device, "cpu");
   await t.throwsAsync(Engine.create({ device: "cuda" }), { code: "NO_DEVICE", message: /no CUDA backend/ });
+});
+
+test("the doctor names the GPU that runs would use, or says why there is none", async (t) => {
+  const { findings } = await examine();
+  const { found } = findings.find((f) => f.what === "gpu")!;
+  t.regex(
+    found,
+    gpu === "cuda" ? /, path sm_\d+, [\d.]+ GiB$/ : /^.*: device is cuda, but this build has no CUDA backend/,
+  );
 });
 
 for (const precision of ["f32", "bf16"] as const) {

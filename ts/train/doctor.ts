@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { statfsSync } from "node:fs";
 import { freemem, totalmem } from "node:os";
 import { ExitCode } from "../base/errors.ts";
-import { cpuFeatures } from "../engine/engine.ts";
+import { cpuFeatures, Engine } from "../engine/engine.ts";
 import { formatBytes } from "./format.ts";
 
 export interface Finding {
@@ -16,7 +16,8 @@ export interface Finding {
 /** Looks at everything a run needs. Exit code 6 when the engine cannot run here. */
 export async function examine(): Promise<{ findings: Finding[]; exitCode: number }> {
   const engine = engineFinding();
-  const findings = [nodeFinding(), platformFinding(), ...engine.findings, memoryFinding(), diskFinding(), gpuFinding()];
+  const machine = [memoryFinding(), diskFinding(), await gpuFinding()];
+  const findings = [nodeFinding(), platformFinding(), ...engine.findings, ...machine];
   return { findings, exitCode: engine.ok ? ExitCode.ok : ExitCode.noDevice };
 }
 
@@ -66,11 +67,16 @@ function diskFinding(): Finding {
   return { what: "disk", found: `${formatBytes(free)} free here`, ok, ...advice };
 }
 
-/** A GPU is named even though this version computes on the CPU only: nobody should wonder why it stays idle. */
-function gpuFinding(): Finding {
-  const query = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"];
-  const r = spawnSync("nvidia-smi", query, { encoding: "utf8", timeout: 5000 });
-  const gpus = r.status === 0 ? r.stdout.trim().split("\n").join("; ") : "none found";
-  const found = `${gpus}; this build has no CUDA backend`;
-  return { what: "gpu", found, ok: true };
+/** The GPU as runs would use it; else what the driver's own tool names, and why it stays idle. */
+async function gpuFinding(): Promise<Finding> {
+  try {
+    await using engine = await Engine.create({ device: "cuda" });
+    const { name, path, memoryBytes } = engine.info;
+    return { what: "gpu", found: `${name}, path ${path}, ${formatBytes(memoryBytes)}`, ok: true };
+  } catch (error) {
+    const query = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"];
+    const r = spawnSync("nvidia-smi", query, { encoding: "utf8", timeout: 5000 });
+    const gpus = r.status === 0 ? `${r.stdout.trim().split("\n").join("; ")}, not used` : "none used";
+    return { what: "gpu", found: `${gpus}: ${(error as Error).message}`, ok: true };
+  }
 }
