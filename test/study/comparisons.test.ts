@@ -101,3 +101,14 @@ test("the rules of method: untuned peaks, few seeds, seeds of tuning and a missi
   const tuned = { version: 1, seeds: [1], budget: 10, steps: 1, peaks: {} } as const;
   t.true(checkMethod(plan, tuned, []).some(({ text }) => /Seeds 1 were used for tuning/.test(text)));
 });
+
+test("the rules of method: peaks that are the axis compared need no tuning, others beside them do", (t) => {
+  const wsd = { lr: { peak: "$peak", wsd: {} } };
+  const broken = (schedules: object, of: string) =>
+    checkMethod(planOf({ schedules, compare: [{ of, baseline: "0.001" }] }), null, [])
+      .filter(({ ok, text }) => !ok && /tuned/.test(text))
+      .map(({ text }) => text);
+  t.deepEqual(broken({ wsd }, "peak"), []);
+  t.regex(broken({ wsd }, "fraction")[0]!, /not tuned for wsd:/);
+  t.regex(broken({ wsd, cosine: { lr: { peak: 1e-3, cosine: {} } } }, "peak")[0]!, /not tuned for cosine:/);
+});

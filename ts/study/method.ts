@@ -18,7 +18,10 @@ export function checkMethod(plan: StudyPlan, tuned: TunedFile | null, rows: read
 
 function peaks({ spec }: StudyPlan, tuned: TunedFile | null): MethodFinding {
   const arms = Object.entries(spec.schedules).filter(([, arm]) => !arm.control);
-  const untuned = arms.filter(([, arm]) => !String(arm.lr.peak ?? "").startsWith("tuned")).map(([name]) => name);
+  const compared = new Set(spec.compare.map(({ of }) => `$${of}`)); // peaks that are an axis are the question itself
+  const given = arms.filter(([, arm]) => !compared.has(String(arm.lr.peak)));
+  if (arms.length > 0 && given.length === 0) return { ok: true, text: "Peaks are what is compared: none is tuned." };
+  const untuned = given.filter(([, arm]) => !String(arm.lr.peak ?? "").startsWith("tuned")).map(([name]) => name);
   if (untuned.length > 0 || arms.length === 0)
     return {
       ok: false,
