@@ -66,9 +66,8 @@ void drain_all();
 /** Queues work, or records it while the stream is captured. */
 void enqueue(cudaStream_t stream, Work work);
 
-/** Capability, multiprocessors, shared memory: an H100 with few multiprocessors, or what the environment says
- * (THALWEG_EMULATED_CAPABILITY, THALWEG_EMULATED_MULTIPROCESSORS). Each launch is played under another schedule, drawn
- * from THALWEG_EMULATED_SEED. */
+/** An H100 with few multiprocessors, or as many as THALWEG_EMULATED_MULTIPROCESSORS says. Each launch is played under
+ * another schedule, drawn from THALWEG_EMULATED_SEED. */
 struct DeviceShape {
   int capability, multiprocessors, seed;
   size_t shared_per_block, memory_bytes;

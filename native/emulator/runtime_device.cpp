@@ -23,10 +23,8 @@ constexpr size_t kGuard = 512;  // between allocations, and their alignment
 
 const DeviceShape& device_shape() {
   static const DeviceShape shape = [] {
-    const int capability = number_of("THALWEG_EMULATED_CAPABILITY", 90);
-    const size_t shared = capability == 80 ? 163 : capability == 90 || capability == 100 ? 227 : 99;
-    return DeviceShape{capability, number_of("THALWEG_EMULATED_MULTIPROCESSORS", 4),
-                       number_of("THALWEG_EMULATED_SEED", 1), shared << 10, size_t{16} << 30};
+    return DeviceShape{90, number_of("THALWEG_EMULATED_MULTIPROCESSORS", 4), number_of("THALWEG_EMULATED_SEED", 1),
+                       size_t{227} << 10, size_t{16} << 30};
   }();
   return shape;
 }
